@@ -1,0 +1,169 @@
+"""The arithmetic that Python and C share: parsed, checked, and written out for both.
+
+A checked body comes out as text that is valid in either language: each name gets a prefix, so that
+no keyword of one of them is in the way; each number becomes ``real(number)``, so that it is of the
+type in which the kernel computes; ``where`` and the like are functions that a backend supplies.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import textwrap
+from typing import NamedTuple
+
+#: What a body may call: the number of arguments, and the name of the function in the output.
+FUNCTIONS = {
+    "sqrt": (1, "sqrt"),
+    "abs": (1, "fabs"),
+    "min": (2, "minimum"),
+    "max": (2, "maximum"),
+    "where": (3, "where"),
+}
+PREFIX = "v_"
+
+
+class Assignment(NamedTuple):
+    """``target = value``; `declares` where the target is a new local name."""
+
+    target: str
+    value: str
+    declares: bool
+
+
+class _Refused(Exception):
+    """Why a line cannot work."""
+
+
+class _Writer(ast.NodeTransformer):
+    """Checks an expression and turns it into what both languages read."""
+
+    def __init__(self, known: set[str]) -> None:
+        self.known = known
+
+    def number(self, node: ast.expr) -> ast.expr:
+        if isinstance(node, ast.Compare):
+            raise _Refused("a comparison can only be the first argument of where()")
+        return self.visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if node.id not in self.known:
+            raise _Refused(f"unknown name {node.id!r} (known here: {', '.join(sorted(self.known))})")
+        return ast.Name(PREFIX + node.id)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        value = node.value
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            raise _Refused(f"{value!r} is not a finite number")
+        return ast.Call(ast.Name("real"), [ast.Constant(float(value))], [])
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        if isinstance(node.op, ast.Pow):
+            raise _Refused("** is not shared by Python and C; write a * a")
+        if not isinstance(node.op, (ast.Add, ast.Sub, ast.Mult, ast.Div)):
+            raise _Refused("the operators are + - * /")
+        return ast.BinOp(self.number(node.left), node.op, self.number(node.right))
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        if not isinstance(node.op, (ast.USub, ast.UAdd)):
+            raise _Refused("the operators are + - * /")
+        return ast.UnaryOp(node.op, self.number(node.operand))
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        if len(node.ops) != 1 or isinstance(node.ops[0], (ast.Is, ast.IsNot, ast.In, ast.NotIn)):
+            raise _Refused("a comparison has two sides and one of < <= > >= == !=")
+        return ast.Compare(self.number(node.left), node.ops, [self.number(node.comparators[0])])
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+        if name not in FUNCTIONS:
+            raise _Refused(f"unknown function {name!r} (known: {', '.join(FUNCTIONS)})")
+        count, written = FUNCTIONS[name]
+        if len(node.args) != count or node.keywords:
+            raise _Refused(f"{name}() takes {count} plain argument{'s' * (count > 1)}")
+        if name == "where" and not isinstance(node.args[0], ast.Compare):
+            raise _Refused("the first argument of where() must be a comparison")
+        first = self.visit(node.args[0]) if name == "where" else self.number(node.args[0])
+        return ast.Call(ast.Name(written), [first, *map(self.number, node.args[1:])], [])
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        raise _Refused(f"{type(node).__name__} is not arithmetic that Python and C share")
+
+
+def parse(
+    name: str,
+    body: str,
+    reads: tuple[str, ...],
+    writes: tuple[str, ...],
+    scalars: tuple[str, ...],
+) -> tuple[Assignment, ...]:
+    """Check the body of a rule and write out its assignments.
+
+    Raises
+    ------
+    ValueError
+        With the line quoted and the reason.
+    """
+    _check_names(name, reads, writes, scalars)
+    text = textwrap.dedent(body).strip("\n")
+    try:
+        statements = ast.parse(text).body
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise ValueError(f"rule {name!r}, line `{line}`: {error.msg}") from None
+    known = {*reads, *writes, *scalars}
+    fixed = {*reads, *scalars}
+    assignments, assigned = [], set()
+    for statement in statements:
+        try:
+            target, value = _assignment(statement)
+            if target in fixed:
+                kind = "a scalar" if target in scalars else "an array that is only read"
+                raise _Refused(f"{target!r} is {kind}, and cannot be assigned")
+            if target in FUNCTIONS:
+                raise _Refused(f"{target!r} is a function")
+            written = ast.unparse(_Writer(known).number(value))
+        except _Refused as reason:
+            line = ast.get_source_segment(text, statement) or ""
+            raise ValueError(f"rule {name!r}, line `{line}`: {reason}") from None
+        assignments.append(Assignment(PREFIX + target, written, target not in known))
+        known.add(target)
+        assigned.add(target)
+    for array in writes:
+        if array not in assigned:
+            raise ValueError(f"rule {name!r} never assigns its array {array!r} in `{text}`")
+    used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    for unused in sorted(fixed - used):
+        raise ValueError(f"rule {name!r} never uses {unused!r} in `{text}`")
+    return tuple(assignments)
+
+
+def _assignment(statement: ast.stmt) -> tuple[str, ast.expr]:
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target, value = statement.targets[0], statement.value
+    elif isinstance(statement, ast.AugAssign):
+        target = statement.target
+        value = ast.BinOp(ast.parse(ast.unparse(target), mode="eval").body, statement.op, statement.value)
+    else:
+        raise _Refused("every line must be an assignment: name = expression")
+    if not isinstance(target, ast.Name):
+        raise _Refused("the left side must be one name")
+    return target.id, value
+
+
+def _check_names(
+    name: str, reads: tuple[str, ...], writes: tuple[str, ...], scalars: tuple[str, ...]
+) -> None:
+    if not (name.isascii() and name.isidentifier()):
+        raise ValueError(f"a rule's name must be an identifier, not {name!r}")
+    for kind, names in (("reads", reads), ("writes", writes), ("scalars", scalars)):
+        if isinstance(names, str):
+            raise ValueError(f"rule {name!r}: {kind} must be a tuple of names, not the string {names!r}")
+    names = (*reads, *writes, *scalars)
+    for each in names:
+        if not (each.isascii() and each.isidentifier()) or each in FUNCTIONS:
+            raise ValueError(f"rule {name!r}: {each!r} cannot be the name of an array or a scalar")
+        if names.count(each) > 1:
+            raise ValueError(f"rule {name!r} names {each!r} twice")
+    if not writes:
+        raise ValueError(f"rule {name!r} must write at least one array")

@@ -1,0 +1,102 @@
+"""The selector: a device's name, or an array, to the backend that updates it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gpuprop.backends.base import Backend, DeviceUnavailableError
+
+__all__ = ["Backend", "DeviceUnavailableError", "backend_of", "select_backend"]
+
+#: From the fastest down: what "auto" tries, and where a fallback goes on.
+NAMES = ("gpu", "cpu", "numpy")
+
+
+def select_backend(device: str = "auto", *, fallback: bool = False) -> Backend:
+    """Choose where updates run.
+
+    Parameters
+    ----------
+    device : {"auto", "gpu", "cpu", "numpy"}
+        ``"gpu"`` is CuPy, ``"cpu"`` is Numba, ``"numpy"`` is the plain reference. ``"auto"`` is
+        what the environment variable ``GPUPROP_DEVICE`` says, or else the first of the three that
+        works here.
+    fallback : bool
+        Where `device` is not available, warn and take the next one that is.
+
+    Returns
+    -------
+    Backend
+        With ``name``, ``xp`` (the array module), ``asarray``, ``to_host`` and ``synchronize``.
+
+    Raises
+    ------
+    ValueError
+        `device` is none of these names.
+    DeviceUnavailableError
+        `device` is not available; the message says why and what mends it.
+    """
+    source = "device"
+    if device == "auto" and os.environ.get("GPUPROP_DEVICE"):
+        source, device = "GPUPROP_DEVICE", os.environ["GPUPROP_DEVICE"]
+    if device not in ("auto", *NAMES):
+        raise ValueError(f"{source} is {device!r}; it must be one of auto, {', '.join(NAMES)}")
+    if device != "auto" and not fallback:
+        return _backend(device)
+    start = 0 if device == "auto" else NAMES.index(device)
+    for name in NAMES[start:]:
+        try:
+            return _backend(name)
+        except DeviceUnavailableError as error:
+            if device != "auto":
+                warnings.warn(f"falling back from {name}: {error}", RuntimeWarning, stacklevel=2)
+    raise AssertionError("unreachable: the numpy backend is always available")
+
+
+def backend_of(array: Any) -> Backend:
+    """The backend for arrays of this type.
+
+    Raises
+    ------
+    TypeError
+        It is neither a NumPy nor a CuPy array.
+    """
+    if isinstance(array, np.ndarray):
+        return _host_backend(os.environ.get("GPUPROP_DEVICE") == "numpy")
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        return _backend("gpu")
+    raise TypeError(
+        f"x is a {type(array).__name__}; it must be a NumPy or CuPy array of floats, as "
+        "numpy.asarray(x, dtype=float) makes"
+    )
+
+
+@cache
+def _host_backend(plain: bool) -> Backend:
+    if plain or importlib.util.find_spec("numba") is None:
+        return _backend("numpy")
+    return _backend("cpu")
+
+
+@cache
+def _backend(name: str) -> Backend:
+    # Numba and CuPy are heavy: each is imported when its backend is first asked for.
+    if name == "gpu":
+        from gpuprop.backends.gpu import GPUBackend
+
+        return GPUBackend()
+    if name == "cpu":
+        from gpuprop.backends.cpu import CPUBackend
+
+        return CPUBackend()
+    from gpuprop.backends.numpy import NumPyBackend
+
+    return NumPyBackend()

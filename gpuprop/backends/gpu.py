@@ -1,0 +1,163 @@
+"""`Rule` to a CUDA kernel: one `cupy.ElementwiseKernel`, one launch a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gpuprop.arithmetic import PREFIX
+from gpuprop.backends.base import COMPUTE_DTYPE, Backend, DeviceUnavailableError
+from gpuprop.rules import Rule
+
+_C_TYPE = {"float32": "float", "float64": "double"}
+
+_PREAMBLE = """
+template <typename T> __device__ T minimum(T a, T b) { return a < b || a != a ? a : b; }
+template <typename T> __device__ T maximum(T a, T b) { return a > b || a != a ? a : b; }
+template <typename T> __device__ T where(bool condition, T a, T b) { return condition ? a : b; }
+"""
+
+
+class GPUBackend(Backend):
+    """Steps on the array's own device and that device's current stream."""
+
+    name = "gpu"
+
+    def __init__(self) -> None:
+        self.xp = _cupy_with_a_device()
+        self._current_device = self.xp.cuda.runtime.getDevice
+        self._kernels: dict[tuple[Rule, str], Any] = {}
+
+    def describe(self) -> str:
+        device = self.xp.cuda.Device()
+        name = self.xp.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
+        return f"{name} (device {device.id}), CuPy {self.xp.__version__}"
+
+    def to_host(self, a: Any) -> np.ndarray:
+        return self.xp.asnumpy(a)
+
+    def zeros_like(self, x: Any) -> Any:
+        self._check_one("x", x, "x", x, written=True)
+        with x.device:
+            return self.xp.zeros_like(x)
+
+    def synchronize(self) -> None:
+        self.xp.cuda.Device().synchronize()
+
+    def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[float]) -> None:
+        self._check(rule, arrays)
+        first = len(rule.reads)
+        dtype, device = arrays[first].dtype, arrays[first].device
+        kernel = self._kernels.get((rule, dtype.char))
+        if kernel is None:
+            kernel = self._kernels[rule, dtype.char] = elementwise_kernel(rule, dtype.name)
+        arguments = (*arrays[:first], *scalars, *arrays[first:])
+        if device.id == self._current_device():
+            kernel(*arguments)
+        else:
+            with device:
+                kernel(*arguments)
+
+    def _address(self, array: Any) -> int:
+        return array.data.ptr
+
+    def _check_one(self, name: str, array: Any, main: str, x: Any, *, written: bool) -> None:
+        super()._check_one(name, array, main, x, written=written)
+        if array.device.id != x.device.id:
+            raise ValueError(
+                f"{name} is on device {array.device.id} and {main} on device {x.device.id}; they must "
+                f"be on one device, as {name} is when made under `with {main}.device:`"
+            )
+
+
+def elementwise_kernel(rule: Rule, dtype: str) -> Any:
+    """The kernel of a rule; to make it needs CuPy, but no device.
+
+    Parameters
+    ----------
+    rule : Rule
+    dtype : {"float16", "float32", "float64"}
+        Of the arrays. float16 is loaded and stored as such and computed in float32.
+
+    Returns
+    -------
+    cupy.ElementwiseKernel
+        Called with the arrays that the rule reads, its scalars, and the arrays that it writes.
+    """
+    import cupy
+
+    compute = COMPUTE_DTYPE[dtype]
+    real = _C_TYPE[compute]
+    # Each element is loaded once into a local of the computing type and stored once at the end:
+    # through CuPy's references the compiler would have to load again after every store.
+    lines = [f"typedef {real} real;"]
+    lines += [f"real {PREFIX}{name} = array_{name};" for name in rule.arrays]
+    lines += [f"const real {PREFIX}{name} = scalar_{name};" for name in rule.scalars]
+    lines += [
+        f"{'real ' if declares else ''}{target} = {value};" for target, value, declares in rule.assignments
+    ]
+    lines += [f"array_{name} = {PREFIX}{name};" for name in rule.writes]
+    inputs = [f"{dtype} array_{name}" for name in rule.reads]
+    inputs += [f"{compute} scalar_{name}" for name in rule.scalars]
+    return cupy.ElementwiseKernel(
+        ", ".join(inputs),
+        ", ".join(f"{dtype} array_{name}" for name in rule.writes),
+        "\n".join(lines),
+        f"gpuprop_{rule.name}_{dtype}",
+        preamble=_PREAMBLE,
+        no_return=True,
+        # Contraction to fused multiply-adds would gain nothing in a kernel that waits for memory,
+        # and without it a GPU gives the very bits of the CPU and of NumPy.
+        options=("--fmad=false",),
+    )
+
+
+def _cupy_with_a_device() -> Any:
+    """Import CuPy and make sure that it finds a device.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        With the reason and the command that mends it.
+    """
+    install = 'python -m pip install "gpuprop[cuda12]" (or "gpuprop[cuda13]")'
+    try:
+        import cupy
+    except ModuleNotFoundError as error:
+        if error.name != "cupy":
+            raise DeviceUnavailableError(f"CuPy cannot be imported ({error}); mend: {install}") from error
+        raise DeviceUnavailableError(f"CuPy is not installed; mend: {install}") from None
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise DeviceUnavailableError(f"CuPy cannot be imported ({text}); mend: {install}") from error
+    runtime = cupy.cuda.runtime
+    try:
+        driver, needed = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+        if driver == 0:
+            reason = "there is no NVIDIA driver on this machine"
+            mend = "install one from nvidia.com/drivers"
+        elif driver // 1000 < needed // 1000:
+            reason = f"the NVIDIA driver knows CUDA {_version(driver)} and CuPy needs {_version(needed)}"
+            mend = "update the driver, or install the CuPy of your driver's CUDA: " + install
+        elif runtime.getDeviceCount() > 0:
+            return cupy
+        else:
+            reason, mend = _NO_DEVICE
+    except runtime.CUDARuntimeError as error:
+        if "cudaErrorNoDevice" in str(error):
+            reason, mend = _NO_DEVICE
+        else:
+            reason, mend = f"CUDA says {error}", "see nvidia-smi"
+    raise DeviceUnavailableError(f"{reason}; mend: {mend}")
+
+
+_NO_DEVICE = (
+    "the NVIDIA driver shows no device to this process",
+    "look at nvidia-smi and at the environment variable CUDA_VISIBLE_DEVICES",
+)
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"

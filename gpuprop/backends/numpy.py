@@ -1,0 +1,46 @@
+"""The reference as a backend: whole-array NumPy, for checking and for where Numba is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gpuprop import reference
+from gpuprop.backends.base import COMPUTE_DTYPE, Backend
+from gpuprop.rules import Rule
+
+_FUNCTIONS = {
+    "real": float,
+    "sqrt": np.sqrt,
+    "fabs": np.abs,
+    "minimum": np.minimum,
+    "maximum": np.maximum,
+    "where": np.where,
+}
+
+
+class NumPyBackend(Backend):
+    name = "numpy"
+    xp = np
+
+    def describe(self) -> str:
+        return f"NumPy {np.__version__}"
+
+    def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[float]) -> None:
+        self._check(rule, arrays)
+        compute = COMPUTE_DTYPE[arrays[0].dtype.name]
+        wide = [a.astype(compute, copy=False) for a in arrays]
+        step = reference.RULES.get(rule.name)
+        new = step(*wide, *scalars) if step else _evaluate(rule, wide, scalars)
+        for array, value in zip(arrays[len(rule.reads) :], new, strict=True):
+            array[...] = value
+
+
+def _evaluate(rule: Rule, arrays: Sequence[Any], scalars: Sequence[float]) -> list[Any]:
+    """A user's rule has no reference: its own lines, on whole arrays."""
+    names = dict(zip((f"v_{n}" for n in rule.arrays + rule.scalars), [*arrays, *scalars], strict=True))
+    for assignment in rule.assignments:
+        names[assignment.target] = eval(assignment.value, _FUNCTIONS, names)
+    return [names[f"v_{name}"] for name in rule.writes]

@@ -1,0 +1,112 @@
+"""How many threads a CPU step uses, and which kind is safe here."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from operator import index
+
+_VARIABLE = "GPUPROP_NUM_THREADS"
+_chosen: int | None = None
+_forked = False
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+_pool_lock = threading.Lock()
+
+
+def set_num_threads(n: int | None) -> None:
+    """Set how many threads a step on the CPU uses; results are the same bits for any number.
+
+    Parameters
+    ----------
+    n : int or None
+        At least 1. None goes back to the default: the environment variable
+        ``GPUPROP_NUM_THREADS``, else the CPUs that this process may run on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `n` is not a whole number of at least 1.
+    """
+    global _chosen
+    if n is not None and index(n) < 1:
+        raise ValueError(f"n is {n}; the number of threads must be at least 1")
+    _chosen = None if n is None else index(n)
+
+
+def get_num_threads() -> int:
+    """How many threads a step on the CPU uses."""
+    if _chosen is not None:
+        return _chosen
+    text = os.environ.get(_VARIABLE)
+    if not text:
+        return available_cpus()
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{_VARIABLE} is {text!r}; it must be a whole number of at least 1")
+    return int(text)
+
+
+def available_cpus() -> int:
+    """The CPUs in this process's affinity mask."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def parallel_layer_is_safe() -> bool:
+    """Whether Numba's own parallel loops may run in this process.
+
+    They may with OpenMP or TBB. GNU OpenMP ends a forked child that enters it, and Numba's
+    ``workqueue`` aborts the process when two threads enter it, so those go to a pool of threads.
+    """
+    if _forked:
+        return False
+    import numba
+
+    numba.get_num_threads()  # loads the layer, which is unknown until then
+    return numba.threading_layer() in ("omp", "tbb")
+
+
+@contextmanager
+def numba_threads(n: int) -> Iterator[None]:
+    """Let Numba's parallel loops of the calling thread wake no more than `n` threads."""
+    import numba
+
+    before, n = numba.get_num_threads(), min(n, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    numba.set_num_threads(n)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def run_in_pool(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run the tasks, each on a thread, and return when all are done."""
+    futures = [_executor(len(tasks)).submit(task) for task in tasks[1:]]
+    try:
+        tasks[0]()
+    finally:  # an interrupt must not leave a thread writing behind the caller's back
+        wait(futures)
+    for future in futures:
+        future.result()
+
+
+def _executor(workers: int) -> ThreadPoolExecutor:
+    global _pool, _pool_size
+    with _pool_lock:
+        if _pool is None or _pool_size < workers:
+            _pool = ThreadPoolExecutor(workers, thread_name_prefix="gpuprop")
+            _pool_size = workers
+        return _pool
+
+
+def _after_fork() -> None:
+    global _forked, _pool, _pool_lock
+    _forked, _pool, _pool_lock = True, None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,220 @@
+"""Minimise f(x, y) = x^2 + y^2 with RMSProp, on a GPU, a CPU or in plain NumPy.
+
+Prints the point after the update of every 20th epoch, from (5, 4); other sizes repeat that start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import sys
+import warnings
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+import gpuprop
+from gpuprop import bandwidth
+from gpuprop.rules import RMSPROP
+
+#: Parameters from which one step is worth a line about its speed.
+LARGE = 100_000
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def whole(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+    return value
+
+
+def writable_file(text: str) -> Path:
+    path = Path(text)
+    existed = path.exists()
+    try:
+        with open(path, "ab"):
+            pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from None
+    if not existed:
+        path.unlink()
+    return path
+
+
+def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, gpuprop.RMSProp]:
+    parser = Parser(prog="run_quadratic.py", description=__doc__.split("\n\n")[0])
+    option = parser.add_argument
+    option("--device", choices=("auto", "gpu", "cpu", "numpy"), default="auto", help="(default: auto)")
+    option("--no-fallback", action="store_true", help="fail where the device is not available")
+    option("--dtype", choices=("float16", "float32", "float64"), default="float64")
+    option("--size", type=lambda t: whole(t, 1), default=2, metavar="N", help="parameters: 5, 4, 5, ...")
+    option("--epochs", type=lambda t: whole(t, 0), default=100, metavar="N", help="the last epoch's number")
+    option("--every", type=lambda t: whole(t, 1), default=20, metavar="N", help="print every N-th epoch")
+    option("--learning-rate", type=float, default=0.1, metavar="X")
+    option("--rho", type=float, default=0.9, metavar="X")
+    option("--epsilon", type=float, default=1e-6, metavar="X")
+    option("--plot", type=writable_file, metavar="FILE", help="write a PNG of the path (needs matplotlib)")
+    option("--json", type=writable_file, metavar="FILE", help="write the trajectory and the speed")
+    options = parser.parse_args(arguments)
+    try:
+        optimizer = gpuprop.RMSProp(options.learning_rate, options.rho, options.epsilon)
+    except ValueError as error:
+        parser.error(str(error))
+    if options.plot:
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            parser.error('--plot needs matplotlib: python -m pip install "gpuprop[plot]"')
+    return options, optimizer
+
+
+def choose_backend(device: str, fallback: bool) -> gpuprop.Backend:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        backend = gpuprop.select_backend(device, fallback=fallback)
+    for warning in caught:
+        tell(str(warning.message))
+    return backend
+
+
+def tell(line: str) -> None:
+    print(f"run_quadratic.py: {line}", file=sys.stderr)
+
+
+def progress(total: int) -> Any:
+    """A bar on stderr, which shows after a second where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        return None
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="epoch", delay=1.0, leave=False)
+
+
+def minimise(
+    options: argparse.Namespace, optimizer: gpuprop.RMSProp, backend: gpuprop.Backend
+) -> tuple[np.ndarray, list[float]]:
+    """Run and print the epochs.
+
+    Returns
+    -------
+    path : ndarray, shape (epochs + 2, min(size, 2))
+        The first two parameters at the start and after each epoch.
+    seconds : list of float
+        Of each step.
+    """
+    xp = backend.xp
+    x = xp.empty(options.size, options.dtype)
+    x[::2], x[1::2] = 5, 4
+    grad = xp.empty_like(x)
+    state = optimizer.init(x, backend=backend)
+    path, seconds = [x[:2].copy()], []
+    bar = progress(options.epochs + 1)
+    try:
+        for epoch in range(options.epochs + 1):
+            xp.multiply(x, 2, out=grad)
+            seconds.append(bandwidth.seconds(backend, lambda: optimizer.step(x, grad, state)))
+            path.append(x[:2].copy())
+            if epoch % options.every == 0:
+                line = f"Epoch {epoch}, current state: {backend.to_host(x)}"
+                bar.write(line) if bar else print(line)
+            if bar:
+                bar.update()
+    finally:
+        if bar:
+            bar.close()
+    return np.array([backend.to_host(point) for point in path]), seconds
+
+
+def speed(options: argparse.Namespace, backend: gpuprop.Backend, seconds: list[float]) -> dict[str, Any]:
+    """The median step against the memory of this machine."""
+    median = sorted(seconds)[len(seconds) // 2]
+    moved = options.size * bandwidth.bytes_per_parameter(RMSPROP, np.dtype(options.dtype).itemsize)
+    try:
+        measured = bandwidth.measured_bandwidth(backend)
+    except ImportError:  # without Numba there is nothing to measure with
+        measured = None
+    return {
+        "seconds_per_step": median,
+        "gigabytes_per_second": moved / median / 1e9,
+        "memory_gigabytes_per_second": measured and measured / 1e9,
+        "share_of_memory_bandwidth": measured and moved / median / measured,
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("gpuprop", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(file: Path, report: dict[str, Any]) -> None:
+    def finite(value: Any) -> Any:
+        if isinstance(value, list):
+            return [finite(v) for v in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    text = json.dumps({key: finite(value) for key, value in report.items()}, indent=1, allow_nan=False)
+    file.write_text(text + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options, optimizer = parse_arguments(arguments)
+    try:
+        backend = choose_backend(options.device, not options.no_fallback)
+        tell(f"running on {backend.name}: {backend.describe()}")
+        path, seconds = minimise(options, optimizer, backend)
+    except (gpuprop.DeviceUnavailableError, ValueError) as error:
+        tell(str(error))
+        return 2
+    except MemoryError:
+        itemsize = np.dtype(options.dtype).itemsize
+        tell(f"not enough memory for 3 arrays of {options.size} parameters of {itemsize} bytes")
+        return 2
+    report = speed(options, backend, seconds) if options.json or options.size >= LARGE else {}
+    if options.size >= LARGE:
+        share = report["share_of_memory_bandwidth"]
+        tell(
+            f"{report['seconds_per_step'] * 1e3:.3g} ms a step, {report['gigabytes_per_second']:.3g} GB/s"
+            + (f", {share:.0%} of this machine's memory bandwidth" if share else "")
+        )
+    if options.json:
+        report |= {"device": backend.name, "device_description": backend.describe()}
+        report |= {"versions": versions(), "hyperparameters": asdict(optimizer)}
+        report |= {"size": options.size, "dtype": options.dtype}
+        write_json(options.json, {**report, "trajectory": path.tolist()})
+    if options.plot:
+        from figures import plot_descent
+
+        plot_descent(options.plot, path, optimizer)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        tell("interrupted")
+        code = 130
+    except BrokenPipeError:  # the reader of stdout has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
