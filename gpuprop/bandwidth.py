@@ -45,10 +45,9 @@ def floor(backend: Backend) -> Callable[[Any, Any, Any], None]:
 
     def run(grad, x, s):
         chunks = threads.get_num_threads()
-        if x.size < 100_000 or chunks == 1 or not threads.parallel_layer_is_safe():
+        if x.nbytes <= 2**18 or chunks == 1 or not threads.parallel_layer_is_safe():
             return one(grad, x, s)
-        with threads.numba_threads(chunks):
-            many(grad, x, s, chunks)
+        many(grad, x, s, chunks)
 
     return run
 

@@ -157,7 +157,7 @@ def speed(options: argparse.Namespace, backend: gpuprop.Backend, seconds: list[f
 
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for name in ("gpuprop", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x"):
+    for name in ("gpuprop", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax", "optax"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

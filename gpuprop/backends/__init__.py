@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import warnings
@@ -81,9 +80,10 @@ def backend_of(array: Any) -> Backend:
 
 @cache
 def _host_backend(plain: bool) -> Backend:
-    if plain or importlib.util.find_spec("numba") is None:
+    try:
+        return _backend("numpy" if plain else "cpu")
+    except DeviceUnavailableError:
         return _backend("numpy")
-    return _backend("cpu")
 
 
 @cache
@@ -94,8 +94,12 @@ def _backend(name: str) -> Backend:
 
         return GPUBackend()
     if name == "cpu":
-        from gpuprop.backends.cpu import CPUBackend
-
+        try:
+            from gpuprop.backends.cpu import CPUBackend
+        except ImportError as error:
+            raise DeviceUnavailableError(
+                f"Numba cannot be imported ({error}); mend: python -m pip install numba"
+            ) from error
         return CPUBackend()
     from gpuprop.backends.numpy import NumPyBackend
 

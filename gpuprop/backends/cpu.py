@@ -17,11 +17,14 @@ from numba.extending import intrinsic
 
 from gpuprop.arithmetic import PREFIX
 from gpuprop.backends import threads
-from gpuprop.backends.base import COMPUTE_DTYPE, Backend
+from gpuprop.backends.base import Backend
+from gpuprop.backends.checks import COMPUTE_DTYPE, check_arrays
 from gpuprop.rules import Rule
 
-#: Elements up to which one thread is used: waking a second one costs about as much as these.
-SERIAL_SIZE = 32_768
+#: Bytes of one array up to which one thread is used: waking a second costs about as much as these.
+SERIAL_BYTES = 2**18
+
+_MAX_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
 class CPUBackend(Backend):
@@ -30,7 +33,7 @@ class CPUBackend(Backend):
 
     def __init__(self) -> None:
         self._kernels: dict[tuple[Rule, str, int], _Kernels] = {}
-        self._entries: dict[tuple[Rule, str], Callable[..., bool]] = {}
+        self._plain: dict[tuple[Rule, str], _Kernels] = {}  # for vectors, which need no preparation
 
     def describe(self) -> str:
         n = threads.get_num_threads()
@@ -38,44 +41,29 @@ class CPUBackend(Backend):
 
     def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[float]) -> None:
         try:
-            if self._entries[rule, arrays[-1].dtype.char](*arrays, *scalars):
+            if self._plain[rule, arrays[-1].dtype.char].run(arrays, scalars):
                 return
         except (KeyError, TypeError, AttributeError):
-            pass  # not compiled yet, or not plain arrays of that dtype: the checks below will tell
-        self._check(rule, arrays)
-        size, dtype = arrays[0].size, arrays[0].dtype
-        if size == 0:
+            pass  # not compiled yet, or not vectors of that dtype: the checks below will tell
+        check_arrays(self, rule, arrays)
+        x = arrays[len(rule.reads)]
+        if x.size == 0:
             return
-        views, ndim = _simplest_views(arrays, arrays[len(rule.reads)])
-        kernels = self._kernels.get((rule, dtype.char, ndim))
-        if kernels is None:
-            kernels = self._kernels[rule, dtype.char, ndim] = _Kernels(rule, dtype, ndim)
-        chunks = min(threads.get_num_threads(), len(views[0]))
-        if size <= SERIAL_SIZE and kernels.has_entry:
-            self._entries[rule, dtype.char] = kernels.entry
-            kernels.entry(*views, *scalars)
-        elif size <= SERIAL_SIZE or chunks == 1:
-            kernels.loop(*views, *scalars)
-        elif threads.parallel_layer_is_safe():
-            with threads.numba_threads(chunks):
-                kernels.parallel(*views, *scalars, chunks)
-        else:
-            edges = [len(views[0]) * chunk // chunks for chunk in range(chunks + 1)]
-            threads.run_in_pool(
-                [
-                    partial(kernels.loop, *(view[start:stop] for view in views), *scalars)
-                    for start, stop in pairwise(edges)
-                ]
-            )
+        views, ndim = _simplest_views(arrays, x)
+        key = rule, x.dtype.char, ndim
+        if key not in self._kernels:
+            self._kernels[key] = _Kernels(*key)
+            if ndim == 0 and x.dtype != np.float16:
+                self._plain[rule, x.dtype.char] = self._kernels[key]
+        self._kernels[key].run(views, scalars)
 
 
 class _Kernels:
     """The compiled functions of one rule and dtype, for `ndim` strided axes or 0: contiguous."""
 
-    def __init__(self, rule: Rule, dtype: np.dtype, ndim: int) -> None:
-        self._rule, self._ndim, self._half = rule, ndim, dtype == np.float16
-        self.has_entry = ndim == 0 and not self._half
-        self._real: Any = numba.from_dtype(np.dtype(COMPUTE_DTYPE[dtype.name]))
+    def __init__(self, rule: Rule, dtype: str, ndim: int) -> None:
+        self._rule, self._ndim, self._half = rule, ndim, dtype == "e"
+        self._real: Any = numba.from_dtype(COMPUTE_DTYPE[np.dtype(dtype)])
         element: Any = types.uint16 if self._half else self._real
         layout: Any = "A" if ndim else "C"
         axes = max(ndim, 1)
@@ -85,10 +73,73 @@ class _Kernels:
             *(types.float64 for _ in rule.scalars),
         )
 
+    def run(self, arrays: Sequence[Any], scalars: Sequence[float]) -> bool:
+        """Update, or write nothing and return False: the arrays need the full checks."""
+        if arrays[-1].nbytes <= SERIAL_BYTES:
+            return self.serial(*arrays, *scalars)
+        length = len(arrays[-1])
+        chunks = min(threads.get_num_threads(), length)
+        if chunks == 1:
+            return self.serial(*arrays, *scalars)
+        if threads.parallel_layer_is_safe():
+            return self.parallel(*arrays, *scalars, chunks, min(chunks, _MAX_THREADS))
+        if not self.guard(*arrays, *scalars):
+            return False
+        edges = [length * chunk // chunks for chunk in range(chunks + 1)]
+        threads.run_in_pool(
+            [
+                partial(self.loop, *(array[start:stop] for array in arrays), *scalars)
+                for start, stop in pairwise(edges)
+            ]
+        )
+        return True
+
+    @cached_property
+    def guard(self) -> Callable[..., bool]:
+        """Whether the arrays are known to be right, in nanoseconds; else Python's checks decide."""
+        return self._compile("guard", [*self._guard_lines(), "return True"], returns=types.boolean)
+
+    @cached_property
+    def serial(self) -> Callable[..., bool]:
+        """The guard and the loop in one call: for a small vector, calls are what costs."""
+        lines = [*self._guard_lines(), *self._loop_lines(), "return True"]
+        return self._compile("serial", lines, returns=types.boolean)
+
+    @cached_property
+    def parallel(self) -> Callable[..., bool]:
+        """The guard, and the loop over `chunks` slices of the first axis on `threads` threads."""
+        rule = self._rule
+        slices = [f"{name}[start:stop]" for name in rule.arrays]
+        lines = [
+            *self._guard_lines(),
+            f"length = {rule.writes[0]}.shape[0]",
+            "before = get_num_threads()",
+            "set_num_threads(threads)",
+            "for chunk in prange(chunks):",
+            "    start, stop = chunk * length // chunks, (chunk + 1) * length // chunks",
+            f"    loop({', '.join([*slices, *rule.scalars])})",
+            "set_num_threads(before)",
+            "return True",
+        ]
+        return self._compile("parallel", lines, returns=types.boolean)
+
     @cached_property
     def loop(self) -> Callable[..., None]:
         """The update of each element."""
         return self._compile("loop", self._loop_lines(), returns=types.void)
+
+    def _guard_lines(self) -> list[str]:
+        if self._ndim:  # strided arrays come checked
+            return []
+        rule, x = self._rule, self._rule.writes[0]
+        lines = [f"at_{name} = address({name})" for name in rule.arrays]
+        lines += [f"nbytes = {x}.size * {x}.itemsize"]
+        doubts = [f"{name}.size != {x}.size" for name in rule.arrays if name != x]
+        for a, b in combinations(rule.arrays, 2):
+            if b in rule.writes:
+                least = "0 <=" if a in rule.writes else "0 <"  # x and grad may be one array
+                doubts.append(f"{least} abs(at_{a} - at_{b}) < nbytes")
+        return [*lines, f"if {' or '.join(doubts)}:", "    return False"] if doubts else []
 
     def _loop_lines(self) -> list[str]:
         rule, axes = self._rule, range(max(self._ndim, 1))
@@ -103,49 +154,20 @@ class _Kernels:
         each += [f"{name}{at} = {store.format(PREFIX + name)}" for name in rule.writes]
         return lines + ["    " * len(axes) + line for line in each]
 
-    @cached_property
-    def entry(self) -> Callable[..., bool]:
-        """The same loop behind the checks that a small vector can afford.
-
-        It returns False, with nothing written, for whatever it does not know to be right; the full
-        checks in Python then find the words.
-        """
-        rule, x = self._rule, self._rule.writes[0]
-        lines = [f"at_{name} = address({name})" for name in rule.arrays]
-        lines += [f"nbytes = {x}.size * {x}.itemsize"]
-        doubts = [f"{x}.size > {SERIAL_SIZE}"]
-        doubts += [f"{name}.size != {x}.size" for name in rule.arrays if name != x]
-        for a, b in combinations(rule.arrays, 2):
-            if b in rule.writes:
-                least = "0 <=" if a in rule.writes else "0 <"  # x and grad may be one array
-                doubts.append(f"{least} abs(at_{a} - at_{b}) < nbytes")
-        lines += [f"if {' or '.join(doubts)}:", "    return False", *self._loop_lines(), "return True"]
-        return self._compile("entry", lines, returns=types.boolean)
-
-    @cached_property
-    def parallel(self) -> Callable[..., None]:
-        """`loop` over `chunks` slices of the first axis at once."""
-        rule = self._rule
-        slices = [f"{name}[start:stop]" for name in rule.arrays]
-        lines = [
-            f"length = {rule.writes[0]}.shape[0]",
-            "for chunk in prange(chunks):",
-            "    start, stop = chunk * length // chunks, (chunk + 1) * length // chunks",
-            f"    loop({', '.join([*slices, *rule.scalars])})",
-        ]
-        return self._compile("parallel", lines, returns=types.void, parallel=True)
-
-    def _compile(
-        self, name: str, lines: Sequence[str], *, returns: Any, parallel: bool = False
-    ) -> Callable[..., Any]:
-        extra = {"chunks": types.int64} if parallel else {}
-        source = "\n    ".join([f"def {name}({', '.join([*self._arguments, *extra])}):", *lines])
+    def _compile(self, name: str, lines: Sequence[str], *, returns: Any) -> Callable[..., Any]:
+        parallel = name == "parallel"
+        arguments, argument_types = self._arguments, self._types
+        if parallel:
+            arguments, argument_types = (
+                (*arguments, "chunks", "threads"),
+                (*argument_types, types.int64, types.int64),
+            )
+        source = "\n    ".join([f"def {name}({', '.join(arguments)}):", *lines])
         namespace = {**_FUNCTIONS, "real": self._real, "loop": self.loop if parallel else None}
         exec(compile(source, f"<gpuprop {self._rule.name} {self._real}>", "exec"), namespace)
-        signature = returns(*self._types, *extra.values())
         # Numba's default error model tests every divisor, which stops vectorisation.
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-        return njit(signature, parallel=parallel, **options)(namespace[name])
+        return njit(returns(*argument_types), parallel=parallel, **options)(namespace[name])
 
 
 def _simplest_views(arrays: Sequence[np.ndarray], x: np.ndarray) -> tuple[list[np.ndarray], int]:
@@ -218,6 +240,8 @@ _FUNCTIONS = {
     "load_half": load_half,
     "store_half": store_half,
     "prange": numba.prange,
+    "get_num_threads": numba.get_num_threads,
+    "set_num_threads": numba.set_num_threads,
 }
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from gpuprop.arithmetic import PREFIX
-from gpuprop.backends.base import COMPUTE_DTYPE, Backend, DeviceUnavailableError
+from gpuprop.backends.base import Backend, DeviceUnavailableError
+from gpuprop.backends.checks import COMPUTE_DTYPE, check_array, check_arrays
 from gpuprop.rules import Rule
-
-_C_TYPE = {"float32": "float", "float64": "double"}
 
 _PREAMBLE = """
 template <typename T> __device__ T minimum(T a, T b) { return a < b || a != a ? a : b; }
@@ -39,7 +38,7 @@ class GPUBackend(Backend):
         return self.xp.asnumpy(a)
 
     def zeros_like(self, x: Any) -> Any:
-        self._check_one("x", x, "x", x, written=True)
+        check_array(self, "x", x, written=True)
         with x.device:
             return self.xp.zeros_like(x)
 
@@ -47,7 +46,7 @@ class GPUBackend(Backend):
         self.xp.cuda.Device().synchronize()
 
     def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[float]) -> None:
-        self._check(rule, arrays)
+        check_arrays(self, rule, arrays)
         first = len(rule.reads)
         dtype, device = arrays[first].dtype, arrays[first].device
         kernel = self._kernels.get((rule, dtype.char))
@@ -60,16 +59,16 @@ class GPUBackend(Backend):
             with device:
                 kernel(*arguments)
 
-    def _address(self, array: Any) -> int:
+    def device_of(self, array: Any) -> int:
+        return array.device.id
+
+    def address_of(self, array: Any) -> int:
         return array.data.ptr
 
-    def _check_one(self, name: str, array: Any, main: str, x: Any, *, written: bool) -> None:
-        super()._check_one(name, array, main, x, written=written)
-        if array.device.id != x.device.id:
-            raise ValueError(
-                f"{name} is on device {array.device.id} and {main} on device {x.device.id}; they must "
-                f"be on one device, as {name} is when made under `with {main}.device:`"
-            )
+    def may_overlap(self, a: Any, b: Any) -> bool:
+        if a.flags.c_contiguous and b.flags.c_contiguous:
+            return a.data.ptr < b.data.ptr + b.nbytes and b.data.ptr < a.data.ptr + a.nbytes
+        return True
 
 
 def elementwise_kernel(rule: Rule, dtype: str) -> Any:
@@ -88,8 +87,8 @@ def elementwise_kernel(rule: Rule, dtype: str) -> Any:
     """
     import cupy
 
-    compute = COMPUTE_DTYPE[dtype]
-    real = _C_TYPE[compute]
+    compute = COMPUTE_DTYPE[np.dtype(dtype)].name
+    real = {"float32": "float", "float64": "double"}[compute]
     # Each element is loaded once into a local of the computing type and stored once at the end:
     # through CuPy's references the compiler would have to load again after every store.
     lines = [f"typedef {real} real;"]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gpuprop import reference
-from gpuprop.backends.base import COMPUTE_DTYPE, Backend
+from gpuprop.backends.base import Backend
+from gpuprop.backends.checks import COMPUTE_DTYPE, check_arrays
 from gpuprop.rules import Rule
 
 _FUNCTIONS = {
@@ -29,8 +30,8 @@ class NumPyBackend(Backend):
         return f"NumPy {np.__version__}"
 
     def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[float]) -> None:
-        self._check(rule, arrays)
-        compute = COMPUTE_DTYPE[arrays[0].dtype.name]
+        check_arrays(self, rule, arrays)
+        compute = COMPUTE_DTYPE[arrays[0].dtype]
         wide = [a.astype(compute, copy=False) for a in arrays]
         step = reference.RULES.get(rule.name)
         new = step(*wide, *scalars) if step else _evaluate(rule, wide, scalars)

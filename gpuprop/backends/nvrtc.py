@@ -7,7 +7,7 @@ everything that touches it is in `cuda_source`.
 
 from __future__ import annotations
 
-from gpuprop.backends.base import COMPUTE_DTYPE
+from gpuprop.backends.checks import COMPUTE_DTYPE
 from gpuprop.backends.gpu import elementwise_kernel
 from gpuprop.rules import Rule
 
@@ -31,7 +31,8 @@ def cuda_source(
 
     array, indexer, scalar = 1, 2, 3  # CuPy's _ArgKind
     kernel = elementwise_kernel(rule, dtype)
-    element, compute = cupy.dtype(dtype), cupy.dtype(COMPUTE_DTYPE[dtype])
+    element = cupy.dtype(dtype)
+    compute = COMPUTE_DTYPE[element]
 
     def arrays(count: int) -> list:
         layout = (ndim, contiguous, index_32_bits)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from functools import cache
 from operator import index
 
 _VARIABLE = "GPUPROP_NUM_THREADS"
@@ -38,15 +38,22 @@ def set_num_threads(n: int | None) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads a step on the CPU uses."""
-    if _chosen is not None:
-        return _chosen
+    """How many threads a step on the CPU uses.
+
+    Raises
+    ------
+    ValueError
+        ``GPUPROP_NUM_THREADS`` is not a whole number of at least 1.
+    """
+    return _chosen or _number_in_environment() or available_cpus()
+
+
+@cache
+def _number_in_environment() -> int | None:
     text = os.environ.get(_VARIABLE)
-    if not text:
-        return available_cpus()
-    if not text.isdecimal() or int(text) < 1:
+    if text and (not text.isdecimal() or int(text) < 1):
         raise ValueError(f"{_VARIABLE} is {text!r}; it must be a whole number of at least 1")
-    return int(text)
+    return int(text) if text else None
 
 
 def available_cpus() -> int:
@@ -62,25 +69,15 @@ def parallel_layer_is_safe() -> bool:
     They may with OpenMP or TBB. GNU OpenMP ends a forked child that enters it, and Numba's
     ``workqueue`` aborts the process when two threads enter it, so those go to a pool of threads.
     """
-    if _forked:
-        return False
+    return not _forked and _layer() in ("omp", "tbb")
+
+
+@cache
+def _layer() -> str:
     import numba
 
     numba.get_num_threads()  # loads the layer, which is unknown until then
-    return numba.threading_layer() in ("omp", "tbb")
-
-
-@contextmanager
-def numba_threads(n: int) -> Iterator[None]:
-    """Let Numba's parallel loops of the calling thread wake no more than `n` threads."""
-    import numba
-
-    before, n = numba.get_num_threads(), min(n, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    numba.set_num_threads(n)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
+    return numba.threading_layer()
 
 
 def run_in_pool(tasks: Sequence[Callable[[], None]]) -> None:

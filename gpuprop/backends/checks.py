@@ -1,0 +1,113 @@
+"""Which arrays can be updated in place: refused with a sentence, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpuprop.rules import Rule
+
+if TYPE_CHECKING:
+    from gpuprop.backends.base import Backend
+
+#: The types that an array may have, and those in which a kernel computes.
+COMPUTE_DTYPE: dict[np.dtype, np.dtype] = {
+    np.dtype("float16"): np.dtype("float32"),
+    np.dtype("float32"): np.dtype("float32"),
+    np.dtype("float64"): np.dtype("float64"),
+}
+
+
+def check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> None:
+    """Refuse what `rule` cannot update: see `Backend.update`."""
+    main, x = rule.writes[0], arrays[len(rule.reads)]
+    for name, array in zip(rule.arrays, arrays, strict=True):
+        check_array(backend, name, array, written=name in rule.writes)
+        if array.dtype != x.dtype:
+            raise TypeError(
+                f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same, "
+                f"as {name}.astype({main}.dtype) makes"
+            )
+        if array.shape != x.shape:
+            raise ValueError(
+                f"{name} has shape {array.shape} and {main} has {x.shape}; they must be the same"
+            )
+        if backend.device_of(array) != backend.device_of(x):
+            raise ValueError(
+                f"{name} is on device {backend.device_of(array)} and {main} on device "
+                f"{backend.device_of(x)}; they must be on one, as {name} is when it is made under "
+                f"`with {main}.device:`"
+            )
+    for (a, first), (b, second) in combinations(zip(rule.arrays, arrays, strict=True), 2):
+        if b not in rule.writes or not backend.may_overlap(first, second):
+            continue  # reads come first: where the second is only read, so is the first
+        one, other = _Span(backend.address_of(first), first), _Span(backend.address_of(second), second)
+        may_be_same = a not in rule.writes
+        if one.overlaps(other) and not (may_be_same and one.is_same(other)):
+            raise ValueError(
+                f"{a} and {b} share memory; they must be separate arrays"
+                + (", or the very same one" if may_be_same else "")
+                + f" (pass {a}.copy())"
+            )
+
+
+def check_array(backend: Backend, name: str, array: Any, *, written: bool) -> None:
+    """Refuse an array that cannot take part in any update."""
+    if not isinstance(array, backend.xp.ndarray) or isinstance(array, np.ma.MaskedArray):
+        kind, module = type(array), backend.xp.__name__
+        raise TypeError(
+            f"{name} is a {kind.__module__}.{kind.__name__}; it must be a {module}.ndarray, as "
+            f"{module}.asarray({name}) makes"
+        )
+    if array.dtype not in COMPUTE_DTYPE:
+        raise TypeError(
+            f"{name} has dtype {array.dtype!r}; it must be float16, float32 or float64 in native "
+            f"byte order, as {name}.astype('float64') makes"
+        )
+    flags = array.flags
+    if isinstance(array, np.ndarray):
+        if written and not flags.writeable:
+            raise ValueError(f"{name} is read-only; it must be writable, as {name}.copy() is")
+        if not flags.aligned:
+            raise ValueError(f"{name} is not aligned in memory; {name}.copy() is")
+    if written and not (flags.c_contiguous or flags.f_contiguous) and _overlaps_itself(array):
+        raise ValueError(
+            f"{name} has strides {array.strides}, with which two of its elements share memory; it "
+            f"must be an array of its own, as {name}.copy() is"
+        )
+
+
+def _overlaps_itself(array: Any) -> bool:
+    """Whether the strides do not nest, from the smallest up."""
+    reach = array.itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True)):
+        if length > 1:
+            if stride < reach:
+                return array.size > 0
+            reach += stride * (length - 1)
+    return False
+
+
+class _Span:
+    """The memory of an array on any device, by numbers alone: nothing is read from it."""
+
+    def __init__(self, address: int, array: Any) -> None:
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, False),
+            "shape": array.shape,
+            "strides": array.strides,
+            "typestr": array.dtype.str,
+        }
+
+    def is_same(self, other: _Span) -> bool:
+        return self.__array_interface__ == other.__array_interface__
+
+    def overlaps(self, other: _Span) -> bool:
+        try:
+            return np.shares_memory(np.asarray(self), np.asarray(other), max_work=10_000)  # type: ignore[arg-type]
+        except np.exceptions.TooHardError:
+            return True

@@ -1,0 +1,148 @@
+"""Time one RMSProp step of every contender, side by side, against the memory floor.
+
+All contenders take turns on the same arrays, round after round; the medians of the rounds are
+compared, so that a change of the machine's speed meets all of them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contenders import CONTENDERS, Absent, Problem
+from run_quadratic import Parser, versions, whole, writable_file
+
+import gpuprop
+from gpuprop import bandwidth
+from gpuprop.rules import RMSPROP
+
+SIZES = [2, 10**2, 10**3, 10**4, 10**5, 10**6, 10**7, 2 * 10**7, 10**8]
+#: Arrays alive at the worst moment: the shared three, optax's own, and whole-array temporaries.
+ARRAYS_AT_ONCE = 11
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = Parser(prog="benchmark.py", description=__doc__.split("\n\n")[0])
+    option = parser.add_argument
+    option("--device", choices=("auto", "gpu", "cpu"), default="auto")
+    option("--sizes", type=lambda t: whole(t, 1), nargs="+", default=SIZES, metavar="N")
+    option("--dtypes", choices=("float32", "float64"), nargs="+", default=["float32", "float64"])
+    option("--contenders", choices=CONTENDERS, nargs="+", default=list(CONTENDERS), metavar="NAME")
+    option("--rounds", type=lambda t: whole(t, 1), default=15, metavar="N")
+    option("--threads", type=lambda t: whole(t, 1), metavar="N", help="CPUs to run on (default: all)")
+    option("--json", type=writable_file, metavar="FILE")
+    option("--plot", type=writable_file, metavar="FILE", help="time per parameter against size, a PNG")
+    return parser.parse_args(arguments)
+
+
+def use_cpus(count: int) -> None:
+    """Confine the whole process, so that every library sees the same number of CPUs."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+    gpuprop.set_num_threads(count)
+
+
+def available_bytes(backend: gpuprop.Backend) -> int:
+    if backend.name == "gpu":
+        return backend.xp.cuda.runtime.memGetInfo()[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 8 * 2**30
+
+
+def measure(
+    backend: gpuprop.Backend, size: int, dtype: str, names: list[str], rounds: int
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Median seconds of a step by contender, and why others are absent."""
+    xp = backend.xp
+    # Gradients away from zero keep every contender's numbers ordinary: no denormals, no NaN.
+    grad = xp.linspace(0.5, 1.5, size, dtype=dtype)
+    problem = Problem(backend, gpuprop.RMSProp(), grad, xp.ones_like(grad), xp.ones_like(grad))
+    steps, absent = {}, {}
+    for name in names:
+        try:
+            steps[name] = CONTENDERS[name](problem)
+        except Absent as reason:
+            absent[name] = str(reason)
+    calls = {}
+    for name, step in steps.items():
+        for _ in range(3):
+            step()  # compiles, and fills the allocators
+        calls[name] = max(1, min(2000, int(2e-3 / bandwidth.seconds(backend, step, 3))))
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            times[name].append(bandwidth.seconds(backend, step, calls[name]))
+    return {name: statistics.median(t) for name, t in times.items()}, absent
+
+
+def print_table(row: dict[str, Any], peak: float | None) -> None:
+    seconds = row["seconds_per_step"]
+    ours, floor = seconds.get("gpuprop"), seconds.get("floor")
+    print(f"\n{row['size']:,} parameters, {row['dtype']}")
+    print(
+        f"{'':15}{'a step':>12}{'a parameter':>14}{'':>4}{'GB/s':>7}{'of floor':>10}{'of gpuprop':>12}",
+        end="",
+    )
+    print(f"{'of peak':>9}" if peak else "")
+    for name, time in sorted(seconds.items(), key=lambda item: item[1]):
+        moved = row["bytes_per_step"] / time
+        print(
+            f"{name:15}{time * 1e6:10.2f}us{time / row['size'] * 1e9:12.3f}ns{'':>4}{moved / 1e9:7.1f}",
+            end="",
+        )
+        print(f"{time / floor:9.2f}x" if floor else f"{'':10}", end="")
+        print(f"{time / ours:11.2f}x" if ours else f"{'':12}", end="")
+        print(f"{moved / peak:9.0%}" if peak else "", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    if options.threads:
+        use_cpus(options.threads)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
+    try:
+        backend = gpuprop.select_backend(options.device)
+    except (gpuprop.DeviceUnavailableError, ValueError) as error:
+        print(f"benchmark.py: {error}", file=sys.stderr)
+        return 2
+    if backend.name == "numpy":
+        print("benchmark.py: the CPU backend needs Numba: python -m pip install numba", file=sys.stderr)
+        return 2
+    peak = bandwidth.peak_bandwidth(backend)
+    print(f"{backend.describe()}; medians of {options.rounds} interleaved rounds")
+    rows, absent = [], {}
+    for dtype in options.dtypes:
+        itemsize = np.dtype(dtype).itemsize
+        for size in options.sizes:
+            if ARRAYS_AT_ONCE * itemsize * size > available_bytes(backend):
+                print(f"\n{size:,} parameters, {dtype}: left out, would not fit in memory")
+                continue
+            seconds, absent = measure(backend, size, dtype, options.contenders, options.rounds)
+            row = {"size": size, "dtype": dtype, "seconds_per_step": seconds}
+            row["bytes_per_step"] = size * bandwidth.bytes_per_parameter(RMSPROP, itemsize)
+            rows.append(row)
+            print_table(row, peak)
+    for name, reason in absent.items():
+        print(f"\nleft out: {name} ({reason})")
+    report = {"device": backend.describe(), "versions": versions(), "rounds": options.rounds, "rows": rows}
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    if options.plot:
+        from figures import plot_benchmark
+
+        plot_benchmark(options.plot, report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Who takes part in the benchmark. To add one: a function of a `Problem`, marked `@contender`.
+
+It returns the step to time, or raises `Absent` with the reason why it cannot take part here. Each
+applies the same formula with the same hyperparameters to the problem's own arrays, in place where
+its library can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gpuprop
+from gpuprop import bandwidth
+
+
+class Absent(Exception):
+    """Why a contender cannot take part."""
+
+
+@dataclass
+class Problem:
+    """The arrays that the contenders share: same shape, same dtype, on one device."""
+
+    backend: gpuprop.Backend
+    optimizer: gpuprop.RMSProp
+    grad: Any
+    x: Any
+    square_average: Any
+
+
+Step = Callable[[], Any]
+CONTENDERS: dict[str, Callable[[Problem], Step]] = {}
+
+
+def contender(name: str) -> Callable:
+    def register(make: Callable[[Problem], Step]) -> Callable[[Problem], Step]:
+        CONTENDERS[name] = make
+        return make
+
+    return register
+
+
+@contender("gpuprop")
+def gpuprop_step(problem: Problem) -> Step:
+    optimizer, x, grad = problem.optimizer, problem.x, problem.grad
+    state = optimizer.init(x, backend=problem.backend)
+    state.square_average = problem.square_average
+    return lambda: optimizer.step(x, grad, state)
+
+
+@contender("floor")
+def memory_floor(problem: Problem) -> Step:
+    kernel = bandwidth.floor(problem.backend)
+    return lambda: kernel(problem.grad, problem.x, problem.square_average)
+
+
+@contender("article")
+def article(problem: Problem) -> Step:
+    """The article's lines in whole-array NumPy, or in CuPy on a GPU."""
+    xp, p = problem.backend.xp, problem.optimizer
+    w, s, grad = problem.x, problem.square_average, problem.grad
+
+    def step() -> None:
+        nonlocal w, s
+        s = p.rho * s + (1 - p.rho) * grad**2
+        w = w - p.learning_rate * grad / (xp.sqrt(s) + p.epsilon)
+
+    return step
+
+
+def torch_rmsprop(problem: Problem, **options: Any) -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise Absent("torch is not installed") from None
+    if problem.backend.name == "gpu" and not torch.cuda.is_available():
+        raise Absent("this torch has no CUDA device")
+    torch.set_num_threads(gpuprop.get_num_threads())
+    parameter = torch.from_dlpack(problem.x)
+    parameter.grad = torch.from_dlpack(problem.grad)
+    p = problem.optimizer
+    optimizer = torch.optim.RMSprop([parameter], p.learning_rate, p.rho, p.epsilon, **options)
+    optimizer.state[parameter] = {
+        "step": torch.zeros(()),
+        "square_avg": torch.from_dlpack(problem.square_average),
+    }
+    return optimizer
+
+
+@contender("torch single")
+def torch_single(problem: Problem) -> Step:
+    return torch_rmsprop(problem, foreach=False).step
+
+
+@contender("torch foreach")
+def torch_foreach(problem: Problem) -> Step:
+    return torch_rmsprop(problem, foreach=True).step
+
+
+@contender("torch.compile")
+def torch_compiled(problem: Problem) -> Step:
+    optimizer = torch_rmsprop(problem)
+    import torch
+
+    torch._dynamo.reset()  # each size is compiled for itself, not as one more of a few variants
+    return torch.compile(optimizer.step, dynamic=False)
+
+
+@contender("optax jit")
+def optax_jit(problem: Problem) -> Step:
+    try:
+        import jax
+        import optax
+    except ImportError:
+        raise Absent("jax or optax is not installed") from None
+    platform = "gpu" if problem.backend.name == "gpu" else "cpu"
+    if jax.default_backend() != platform:
+        raise Absent(f"this jax has no {platform}")
+    jax.config.update("jax_enable_x64", True)
+    p = problem.optimizer
+    method = optax.rmsprop(p.learning_rate, decay=p.rho, eps=p.epsilon, eps_in_sqrt=False)
+
+    def update(x, grad, state):
+        updates, state = method.update(grad, state, x)
+        return optax.apply_updates(x, updates), state
+
+    compiled = jax.jit(update, donate_argnums=(0, 2))
+    grad = jax.device_put(problem.backend.to_host(problem.grad))
+    x = jax.device_put(problem.backend.to_host(problem.x))
+    state = method.init(x)
+
+    def step() -> None:
+        nonlocal x, state
+        x, state = jax.block_until_ready(compiled(x, grad, state))
+
+    return step
