@@ -62,10 +62,11 @@ def article(problem: Problem) -> Step:
     xp, p = problem.backend.xp, problem.optimizer
     w, s, grad = problem.x, problem.square_average, problem.grad
 
-    def step() -> None:
+    def step() -> Any:
         nonlocal w, s
         s = p.rho * s + (1 - p.rho) * grad**2
         w = w - p.learning_rate * grad / (xp.sqrt(s) + p.epsilon)
+        return w, s
 
     return step
 
@@ -131,8 +132,9 @@ def optax_jit(problem: Problem) -> Step:
     x = jax.device_put(problem.backend.to_host(problem.x))
     state = method.init(x)
 
-    def step() -> None:
+    def step() -> Any:
         nonlocal x, state
         x, state = jax.block_until_ready(compiled(x, grad, state))
+        return x, state[0].nu
 
     return step

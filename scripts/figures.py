@@ -49,3 +49,39 @@ def plot_descent(file: Path, path: np.ndarray, optimizer: Any) -> None:
     decay.grid(True, which="major", alpha=0.3)
     figure.savefig(file, dpi=130, format="png")
     plt.close(figure)
+
+
+def plot_benchmark(file: Path, report: dict[str, Any]) -> None:
+    """Time per parameter against the number of parameters, one panel a dtype.
+
+    Parameters
+    ----------
+    file : Path
+        Of the PNG.
+    report : dict
+        What ``benchmark.py --json`` writes.
+    """
+    dtypes = list(dict.fromkeys(row["dtype"] for row in report["rows"]))
+    names = list(dict.fromkeys(name for row in report["rows"] for name in row["seconds_per_step"]))
+    figure, panels = plt.subplots(
+        1, len(dtypes), figsize=(5.8 * len(dtypes), 4.8), layout="constrained", sharey=True, squeeze=False
+    )
+    figure.suptitle(f"One RMSProp step: {report['device']}")
+    for panel, dtype in zip(panels[0], dtypes, strict=True):
+        rows = [row for row in report["rows"] if row["dtype"] == dtype]
+        for k, name in enumerate(names):
+            points = [
+                (row["size"], row["seconds_per_step"][name] / row["size"] * 1e9)
+                for row in rows
+                if name in row["seconds_per_step"]
+            ]
+            ours, floor = name == "gpuprop", name == "floor"
+            style = {"color": "#b3361b" if ours else "black" if floor else f"C{k}"}
+            style |= {"linewidth": 2.4 if ours else 1.3, "linestyle": "--" if floor else "-"}
+            panel.loglog(*zip(*points, strict=True), marker="o", markersize=3, label=name, **style)
+        panel.set(xlabel="parameters", title=dtype)
+        panel.grid(True, which="major", alpha=0.3)
+    panels[0][0].set_ylabel("time per parameter in ns")
+    panels[0][-1].legend(loc="upper right")
+    figure.savefig(file, dpi=130, format="png")
+    plt.close(figure)

@@ -45,7 +45,7 @@ def check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> None:
         if b not in rule.writes or not backend.may_overlap(first, second):
             continue  # reads come first: where the second is only read, so is the first
         one, other = _Span(backend.address_of(first), first), _Span(backend.address_of(second), second)
-        may_be_same = a not in rule.writes
+        may_be_same = a not in rule.writes and b == main
         if one.overlaps(other) and not (may_be_same and one.is_same(other)):
             raise ValueError(
                 f"{a} and {b} share memory; they must be separate arrays"

@@ -137,7 +137,8 @@ class _Kernels:
         doubts = [f"{name}.size != {x}.size" for name in rule.arrays if name != x]
         for a, b in combinations(rule.arrays, 2):
             if b in rule.writes:
-                least = "0 <=" if a in rule.writes else "0 <"  # x and grad may be one array
+                may_be_same = a not in rule.writes and b == x
+                least = "0 <" if may_be_same else "0 <="
                 doubts.append(f"{least} abs(at_{a} - at_{b}) < nbytes")
         return [*lines, f"if {' or '.join(doubts)}:", "    return False"] if doubts else []
 

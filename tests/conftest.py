@@ -1,0 +1,39 @@
+"""Backends as a parameter: a test written once runs on every one of them."""
+
+from __future__ import annotations
+
+import pytest
+
+import gpuprop
+
+BACKENDS = ["numpy", "cpu", pytest.param("gpu", marks=pytest.mark.gpu)]
+COMPILED = BACKENDS[1:]
+DTYPES = ["float16", "float32", "float64"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    try:
+        gpuprop.select_backend("gpu")
+    except gpuprop.DeviceUnavailableError as error:
+        skip = pytest.mark.skip(reason=f"no CUDA device: {error}")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> gpuprop.Backend:
+    return gpuprop.select_backend(request.param)
+
+
+@pytest.fixture(params=COMPILED)
+def compiled(request: pytest.FixtureRequest) -> gpuprop.Backend:
+    """A backend that runs kernels made from rules."""
+    return gpuprop.select_backend(request.param)
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads for one test."""
+    yield gpuprop.set_num_threads
+    gpuprop.set_num_threads(None)

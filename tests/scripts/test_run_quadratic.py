@@ -1,0 +1,205 @@
+"""The main job as its user runs it: a process, its two streams and its exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import article
+import numpy as np
+import pytest
+from conftest import BACKENDS
+
+import gpuprop
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "run_quadratic.py"
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("GPUPROP_")}
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(SCRIPT), *map(str, arguments)]
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    env = ENVIRONMENT | environment
+    return subprocess.run(command(*arguments), env=env, capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize("device", [*BACKENDS, "auto"])
+def test_prints_the_article(device):
+    done = run("--device", device)
+    assert (done.returncode, done.stdout) == (0, article.LINES)
+    if device == "auto":
+        device = gpuprop.select_backend().name
+    assert f"running on {device}: " in done.stderr
+    assert "falling back" not in done.stderr
+
+
+def test_falls_back_and_says_so():
+    done = run("--device", "gpu", **NO_GPU)
+    assert (done.returncode, done.stdout) == (0, article.LINES)
+    why, where = done.stderr.splitlines()
+    assert "falling back from gpu: " in why
+    assert "mend: " in why
+    assert "running on cpu: " in where
+
+
+def test_without_fallback_a_missing_device_is_an_error():
+    done = run("--device", "gpu", "--no-fallback", **NO_GPU)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "mend: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--device", "tpu"], "invalid choice: 'tpu'"),
+        (["--size", "0"], "'0' is not a whole number of at least 1"),
+        (["--size", "1.5"], "'1.5' is not a whole number"),
+        (["--epochs", "-1"], "'-1' is not a whole number of at least 0"),
+        (["--every", "0"], "'0' is not a whole number of at least 1"),
+        (["--learning-rate", "nan"], "learning_rate is nan; it must be finite"),
+        (["--learning-rate", "fast"], "invalid float value: 'fast'"),
+        (["--rho", "1"], "rho is 1.0; it must be in [0, 1)"),
+        (["--epsilon", "-1"], "epsilon is -1.0; it must be finite and at least 0"),
+        (["--dtype", "int8"], "invalid choice: 'int8'"),
+        (["--json", "/no/such/folder/file"], "cannot write '/no/such/folder/file': No such file"),
+        (["--plot", "/"], "cannot write '/': Is a directory"),
+        (["--size", str(10**15)], "not enough memory for 3 arrays of 1000000000000000 parameters"),
+        (["--fast"], "unrecognized arguments: --fast"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(arguments, words):
+    done = run("--device", "numpy", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr.splitlines()[-1]
+    assert [line for line in done.stderr.splitlines() if "running on" not in line] == [
+        done.stderr.splitlines()[-1]
+    ]
+
+
+def test_a_bad_environment_is_one_line_and_exit_2():
+    done = run(GPUPROP_DEVICE="tpu")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("GPUPROP_DEVICE is 'tpu'; it must be one of auto, gpu, cpu, numpy\n")
+
+
+def test_json(tmp_path):
+    file = tmp_path / "report.json"
+    done = run("--device", "cpu", "--json", file)
+    assert done.stdout == article.LINES
+    report = json.loads(file.read_text())
+    assert report["trajectory"][0] == [5, 4]
+    np.testing.assert_allclose(report["trajectory"][1:], article.trajectory(), rtol=1e-12)
+    assert report["hyperparameters"] == {"learning_rate": 0.1, "rho": 0.9, "epsilon": 1e-6}
+    assert report["device"] == "cpu"
+    assert {"python", "numpy", "numba", "gpuprop"} <= report["versions"].keys()
+    moved = report["gigabytes_per_second"] * 1e9 * report["seconds_per_step"]
+    assert moved == pytest.approx(2 * 5 * 8)
+    share = report["gigabytes_per_second"] / report["memory_gigabytes_per_second"]
+    assert report["share_of_memory_bandwidth"] == pytest.approx(share)
+
+
+def test_json_of_a_path_that_leaves_the_numbers(tmp_path):
+    file = tmp_path / "report.json"
+    run("--device", "numpy", "--dtype", "float32", "--learning-rate", "1e38", "--json", file)
+    text = file.read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert [None, None] in json.loads(text)["trajectory"]
+
+
+@pytest.mark.parametrize("device", BACKENDS)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_sizes_repeat_the_start(device, dtype):
+    done = run("--device", device, "--dtype", dtype, "--size", 3, "--epochs", 2, "--every", 1)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        first, second, third = line[line.index("[") + 1 : -1].split()
+        assert first == third != second
+
+
+def test_a_large_run_says_how_fast_it_was():
+    done = run("--device", "cpu", "--size", 200_001, "--epochs", 5, "--every", 100, "--dtype", "float32")
+    assert done.stdout.count("\n") == 1
+    assert "ms a step" in done.stderr
+    assert "GB/s" in done.stderr
+    assert "% of this machine's memory bandwidth" in done.stderr
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_plot_is_a_picture(tmp_path, size):
+    file = tmp_path / "path.png"
+    assert run("--device", "numpy", "--size", size, "--plot", file).returncode == 0
+    import matplotlib.image
+
+    picture = matplotlib.image.imread(file)
+    assert picture.shape[0] > 300
+    assert picture.shape[1] > 600
+    assert picture[..., :3].std() > 0.1
+
+
+def test_checking_a_file_leaves_it_as_it_was(tmp_path):
+    kept, made = tmp_path / "kept", tmp_path / "made"
+    kept.write_text("precious")
+    assert run("--json", kept, "--plot", made, "--rho", "2").returncode == 2
+    assert kept.read_text() == "precious"
+    assert not made.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_ctrl_c_ends_cleanly():
+    started = subprocess.Popen(
+        command("--device", "numpy", "--epochs", 10**9, "--every", 10),
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert started.stdout.readline().startswith("Epoch 0")
+    time.sleep(0.2)
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate(timeout=30)
+    assert started.returncode == 130
+    assert errors.splitlines()[-1] == "run_quadratic.py: interrupted"
+    assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes are those of POSIX")
+def test_a_reader_that_goes_away_is_no_traceback():
+    started = subprocess.Popen(
+        command("--device", "numpy", "--epochs", 10**6, "--every", 1),
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    started.stdout.readline()
+    started.stdout.close()
+    errors = started.stderr.read()
+    started.stderr.close()
+    assert started.wait(30) == 1
+    assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(os.name == "nt", reason="terminals are those of POSIX")
+def test_a_terminal_sees_progress_and_a_pipe_does_not():
+    import pty
+
+    arguments = ("--device", "numpy", "--epochs", 200_000, "--every", 10**9)
+    parent, child = pty.openpty()
+    started = subprocess.Popen(command(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=child)
+    os.close(child)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(parent, 4096)
+        except OSError:  # Linux's word for the end of a terminal
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(parent)
+    started.communicate(timeout=60)
+    assert b"/200001" in shown
+    assert "/200001" not in run(*arguments).stderr

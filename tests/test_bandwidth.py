@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from gpuprop import bandwidth
+from gpuprop.rules import RMSPROP
+
+
+def test_traffic_of_rmsprop():
+    assert bandwidth.bytes_per_parameter(RMSPROP, 4) == 20  # reads grad, x, s; writes x, s
+
+
+@pytest.mark.parametrize("size", [3, 1_000_003])
+def test_the_floor_touches_every_element_once(compiled, size):
+    grad, x, s = (compiled.asarray(np.arange(size) + k, "float32") for k in range(3))
+    before = [compiled.to_host(a).copy() for a in (grad, x, s)]
+    bandwidth.floor(compiled)(grad, x, s)
+    np.testing.assert_array_equal(compiled.to_host(grad), before[0])
+    np.testing.assert_array_equal(compiled.to_host(x), before[1] + before[0])
+    np.testing.assert_array_equal(compiled.to_host(s), before[2] + before[0])
+
+
+def test_measured_bandwidth_is_that_of_a_memory(backend):
+    measured = bandwidth.measured_bandwidth(backend, nbytes=2**22)
+    assert 1e7 < measured < 1e14
+
+
+def test_seconds_grow_with_the_work(compiled):
+    small, large = (compiled.xp.zeros(n, "float32") for n in (1000, 10_000_000))
+
+    def add(a):
+        a += 1
+
+    few, many = (
+        min(bandwidth.seconds(compiled, lambda a=a: add(a), 3) for _ in range(3)) for a in (small, large)
+    )
+    assert 0 < few < many
+
+
+def test_peak_bandwidth_is_known_on_gpus_only(compiled):
+    peak = bandwidth.peak_bandwidth(compiled)
+    assert peak is None or (compiled.name == "gpu" and peak > 1e9)

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+
+import gpuprop
+from gpuprop.rules import RMSPROP, Rule
+
+
+def rule(body: str, **changes: tuple[str, ...]) -> Rule:
+    parts = {"reads": ("grad",), "writes": ("x",), "scalars": ("rate",)} | changes
+    return Rule("trial", body=body, **parts)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("x = x - rate * gard", "unknown name 'gard'"),
+        ("rate = 2 * rate * grad\nx = x - rate", "'rate' is a scalar"),
+        ("grad = rate * grad\nx = x - grad", "only read"),
+        ("x = x - rate * grad * momentum", "unknown name 'momentum'"),
+        ("m = m * rate\nx = x - m * grad", "unknown name 'm'"),
+        ("x = x - rate * grad**2", r"write a \* a"),
+        ("x = x - rate * exp(grad)", "unknown function 'exp'"),
+        ("x = x - rate * np.sqrt(grad)", "unknown function 'np.sqrt'"),
+        ("x = x - rate * sqrt(grad, grad)", "takes 1 plain argument$"),
+        ("x = where(grad, x, rate)", "must be a comparison"),
+        ("x = where(0 < grad < rate, x, 1)", "two sides"),
+        ("x = x - rate * (grad > 0)", "first argument of where"),
+        ("x = x - rate * grad[0]", "Subscript is not arithmetic"),
+        ("x = x - rate * grad if rate > 0 else x", "IfExp is not arithmetic"),
+        ("x = x - rate * grad * 1e999", "inf is not a finite number"),
+        ("x = x - rate * grad * True", "True is not a finite number"),
+        ("x = x - rate * grad // 2", "operators"),
+        ("x, y = rate, grad", "must be one name"),
+        ("x[0] = rate * grad", "must be one name"),
+        ("for i in x: x = rate * grad", "must be an assignment"),
+        ("sqrt = rate * grad\nx = sqrt", "'sqrt' is a function"),
+        ("x = x - rate * grad +", "invalid syntax"),
+    ],
+)
+def test_refuses_a_line_and_quotes_it(body, reason):
+    with pytest.raises(ValueError, match=reason) as caught:
+        rule(body)
+    assert "rule 'trial', line `" in str(caught.value)
+    assert any(line.strip() in str(caught.value) for line in body.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"writes": ("x", "velocity")}, "never assigns its array 'velocity'"),
+        ({"reads": ("grad", "mask")}, "never uses 'mask'"),
+        ({"scalars": ("rate", "rho")}, "never uses 'rho'"),
+        ({"scalars": ("rate", "grad")}, "names 'grad' twice"),
+        ({"scalars": "rate"}, "a tuple of names"),
+        ({"scalars": ("rate", "2nd")}, "'2nd' cannot be the name"),
+        ({"scalars": ("rate", "min")}, "'min' cannot be the name"),
+        ({"writes": ()}, "at least one array"),
+    ],
+)
+def test_refuses_a_declaration(changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        rule("x = x - rate * grad", **changes)
+
+
+def test_refuses_a_name_that_no_kernel_could_carry():
+    with pytest.raises(ValueError, match="identifier"):
+        Rule("two words", ("grad",), ("x",), (), "x = x - grad")
+
+
+def test_arrays_are_in_the_order_of_a_kernel():
+    assert RMSPROP.arrays == ("grad", "x", "square_average")
+
+
+# Names that are keywords of one of the languages, every function, a local, and an augmented line.
+EVERYTHING = Rule(
+    "everything",
+    reads=("grad", "register"),
+    writes=("x", "double"),
+    scalars=("float", "i"),
+    body="""
+        step = max(min(grad, float), -float) / (1 + abs(register))
+        step *= 2
+        double = where(register >= 0.5, double + step, double - 3 * step)
+        x = -sqrt(x * x + 1e-3) + i * (step - (double - 1))
+    """,
+)
+
+
+def everything(grad, register, x, double, limit, i):
+    step = 2 * (np.clip(grad, -limit, limit) / (1 + np.abs(register)))
+    double = np.where(register >= 0.5, double + step, double - 3 * step)
+    return -np.sqrt(x * x + 1e-3) + i * (step - (double - 1)), double
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [7, 100_003])
+def test_a_users_own_rule_runs_on_every_backend(backend, dtype, size):
+    random = np.random.default_rng(1)
+    arrays = [random.normal(size=size).astype(dtype) for _ in range(4)]
+    arrays[0][3] = np.nan
+    expected = everything(*arrays, 0.75, 0.1)
+    given = [backend.asarray(a.copy()) for a in arrays]
+    backend.update(EVERYTHING, given, (0.75, 0.1))
+    for array, value in zip(given[2:], expected, strict=True):
+        np.testing.assert_array_equal(backend.to_host(array), value)
+    for array, value in zip(given[:2], arrays[:2], strict=True):
+        np.testing.assert_array_equal(backend.to_host(array), value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_nan_wins_in_min_and_max(backend, dtype):
+    clip = Rule("clip", ("a", "b"), ("low", "high"), (), "low = min(a, b)\nhigh = max(a, b)")
+    a = np.array([1, 2, np.nan, 3, np.nan], dtype)
+    b = np.array([2, 1, 3, np.nan, np.nan], dtype)
+    arrays = [backend.asarray(v) for v in (a, b, np.zeros_like(a), np.zeros_like(a))]
+    backend.update(clip, arrays, ())
+    np.testing.assert_array_equal(backend.to_host(arrays[2]), np.minimum(a, b))
+    np.testing.assert_array_equal(backend.to_host(arrays[3]), np.maximum(a, b))
+
+
+def test_rule_is_public():
+    assert gpuprop.Rule is Rule
