@@ -1,7 +1,8 @@
 """Time one RMSProp step of every contender, side by side, against the memory floor.
 
-All contenders take turns on the same arrays, round after round; the medians of the rounds are
-compared, so that a change of the machine's speed meets all of them alike.
+All contenders take turns on the same arrays, round after round, in an order that is drawn anew for
+each: whoever comes next also pays for writing back what the one before left in the caches. A ratio
+is the median of the rounds' ratios, so that a change of the machine's speed meets both sides alike.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import sys
 import warnings
@@ -61,8 +63,8 @@ def available_bytes(backend: gpuprop.Backend) -> int:
 
 def measure(
     backend: gpuprop.Backend, size: int, dtype: str, names: list[str], rounds: int
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Median seconds of a step by contender, and why others are absent."""
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Seconds of a step in each round by contender, and why others are absent."""
     xp = backend.xp
     # Gradients away from zero keep every contender's numbers ordinary: no denormals, no NaN.
     grad = xp.linspace(0.5, 1.5, size, dtype=dtype)
@@ -79,15 +81,31 @@ def measure(
             step()  # compiles, and fills the allocators
         calls[name] = max(1, min(2000, int(2e-3 / bandwidth.seconds(backend, step, 3))))
     times: dict[str, list[float]] = {name: [] for name in steps}
+    order = random.Random(size)
     for _ in range(rounds):
-        for name, step in steps.items():
-            times[name].append(bandwidth.seconds(backend, step, calls[name]))
-    return {name: statistics.median(t) for name, t in times.items()}, absent
+        for name in order.sample(list(steps), len(steps)):
+            times[name].append(bandwidth.seconds(backend, steps[name], calls[name]))
+    return times, absent
+
+
+def summary(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Medians of the times, and of the ratios of rounds to the floor and to gpuprop."""
+
+    def ratios(base: str) -> dict[str, float]:
+        if base not in times:
+            return {}
+        pairs = {name: zip(t, times[base], strict=True) for name, t in times.items()}
+        return {name: statistics.median(a / b for a, b in pair) for name, pair in pairs.items()}
+
+    return {
+        "seconds_per_step": {name: statistics.median(t) for name, t in times.items()},
+        "ratio_to_floor": ratios("floor"),
+        "ratio_to_gpuprop": ratios("gpuprop"),
+    }
 
 
 def print_table(row: dict[str, Any], peak: float | None) -> None:
     seconds = row["seconds_per_step"]
-    ours, floor = seconds.get("gpuprop"), seconds.get("floor")
     print(f"\n{row['size']:,} parameters, {row['dtype']}")
     print(
         f"{'':15}{'a step':>12}{'a parameter':>14}{'':>4}{'GB/s':>7}{'of floor':>10}{'of gpuprop':>12}",
@@ -100,8 +118,8 @@ def print_table(row: dict[str, Any], peak: float | None) -> None:
             f"{name:15}{time * 1e6:10.2f}us{time / row['size'] * 1e9:12.3f}ns{'':>4}{moved / 1e9:7.1f}",
             end="",
         )
-        print(f"{time / floor:9.2f}x" if floor else f"{'':10}", end="")
-        print(f"{time / ours:11.2f}x" if ours else f"{'':12}", end="")
+        for ratio, width in (("ratio_to_floor", 9), ("ratio_to_gpuprop", 11)):
+            print(f"{row[ratio][name]:{width}.2f}x" if row[ratio] else " " * (width + 1), end="")
         print(f"{moved / peak:9.0%}" if peak else "", flush=True)
 
 
@@ -127,9 +145,9 @@ def main(arguments: list[str] | None = None) -> int:
             if ARRAYS_AT_ONCE * itemsize * size > available_bytes(backend):
                 print(f"\n{size:,} parameters, {dtype}: left out, would not fit in memory")
                 continue
-            seconds, absent = measure(backend, size, dtype, options.contenders, options.rounds)
-            row = {"size": size, "dtype": dtype, "seconds_per_step": seconds}
-            row["bytes_per_step"] = size * bandwidth.bytes_per_parameter(RMSPROP, itemsize)
+            times, absent = measure(backend, size, dtype, options.contenders, options.rounds)
+            moved = size * bandwidth.bytes_per_parameter(RMSPROP, itemsize)
+            row = {"size": size, "dtype": dtype, "bytes_per_step": moved, **summary(times)}
             rows.append(row)
             print_table(row, peak)
     for name, reason in absent.items():
