@@ -33,7 +33,7 @@ class CPUBackend(Backend):
 
     def __init__(self) -> None:
         self._kernels: dict[tuple[Rule, str, int], _Kernels] = {}
-        self._plain: dict[tuple[Rule, str], _Kernels] = {}  # for vectors, which need no preparation
+        self._vectors: dict[tuple[Rule, str], _Kernels] = {}  # contiguous: they need no preparation
 
     def describe(self) -> str:
         n = threads.get_num_threads()
@@ -41,10 +41,14 @@ class CPUBackend(Backend):
 
     def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[float]) -> None:
         try:
-            if self._plain[rule, arrays[-1].dtype.char].run(arrays, scalars):
-                return
+            for array in arrays:  # Numba is slow to say that a layout is not one that it knows
+                if array.ndim != 1 or not array.flags.c_contiguous:
+                    break
+            else:
+                if self._vectors[rule, array.dtype.char].run(arrays, scalars):
+                    return
         except (KeyError, TypeError, AttributeError):
-            pass  # not compiled yet, or not vectors of that dtype: the checks below will tell
+            pass  # not compiled yet, or not arrays of that dtype: the checks below will tell
         check_arrays(self, rule, arrays)
         x = arrays[len(rule.reads)]
         if x.size == 0:
@@ -54,8 +58,9 @@ class CPUBackend(Backend):
         if key not in self._kernels:
             self._kernels[key] = _Kernels(*key)
             if ndim == 0 and x.dtype != np.float16:
-                self._plain[rule, x.dtype.char] = self._kernels[key]
-        self._kernels[key].run(views, scalars)
+                self._vectors[rule, x.dtype.char] = self._kernels[key]
+        if not self._kernels[key].run(views, scalars):
+            raise AssertionError(f"{rule} ran on nothing: its compiled checks refuse what Python's let pass")
 
 
 class _Kernels:
