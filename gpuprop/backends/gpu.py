@@ -12,6 +12,10 @@ from gpuprop.backends.base import Backend, DeviceUnavailableError
 from gpuprop.backends.checks import COMPUTE_DTYPE, check_array, check_arrays
 from gpuprop.rules import Rule
 
+#: Contraction to fused multiply-adds would gain nothing in a kernel that waits for memory, and
+#: without it a GPU gives the very bits of the CPU and of NumPy.
+COMPILER_OPTIONS = ("--fmad=false",)
+
 _PREAMBLE = """
 template <typename T> __device__ T minimum(T a, T b) { return a < b || a != a ? a : b; }
 template <typename T> __device__ T maximum(T a, T b) { return a > b || a != a ? a : b; }
@@ -107,9 +111,7 @@ def elementwise_kernel(rule: Rule, dtype: str) -> Any:
         f"gpuprop_{rule.name}_{dtype}",
         preamble=_PREAMBLE,
         no_return=True,
-        # Contraction to fused multiply-adds would gain nothing in a kernel that waits for memory,
-        # and without it a GPU gives the very bits of the CPU and of NumPy.
-        options=("--fmad=false",),
+        options=COMPILER_OPTIONS,
     )
 
 

@@ -2,23 +2,202 @@
 
 CuPy generates and compiles a kernel when it is first launched, which needs a device. Here the same
 generator and the same compiler options are used without one. The generator is private to CuPy;
-everything that touches it is in `cuda_source`.
+everything that touches it is in `cuda_source` and `_run`.
 """
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+
 from gpuprop.backends.checks import COMPUTE_DTYPE
-from gpuprop.backends.gpu import elementwise_kernel
+from gpuprop.backends.gpu import COMPILER_OPTIONS, elementwise_kernel
 from gpuprop.rules import Rule
+
+#: Compute capabilities, times ten: V100, T4, A100, RTX 30, RTX 40, H100, B200, RTX 50.
+ARCHITECTURES = (70, 75, 80, 86, 89, 90, 100, 120)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Compiled code of one kernel.
+
+    Attributes
+    ----------
+    code : str
+        The machine code (SASS), or PTX where no disassembler knows the architecture.
+    is_machine_code : bool
+    registers : int
+        32-bit registers of a thread.
+    local_bytes : int
+        Stack frame and spills of a thread, which would live in memory.
+    """
+
+    code: str
+    is_machine_code: bool
+    registers: int
+    local_bytes: int
+
+    def accesses(self) -> Counter[tuple[str, int]]:
+        """Global loads and stores an element: ``("ld" or "st", bits)`` to their number."""
+        if not self.is_machine_code:
+            found = re.findall(r"\b(ld|st)(?:\.volatile)?\.global(?:\.\w+)*?\.[bfsu](\d+)\s", self.code)
+            return Counter((kind, int(bits)) for kind, bits in found)
+        # A generic LD or ST, without the G, may be a global one too.
+        found = re.findall(r"\b(LD|ST)G?((?:\.\w+)*) ", self.code)
+        return Counter((kind.lower(), _width(modifiers)) for kind, modifiers in found)
+
+    def local_accesses(self) -> list[str]:
+        """Loads and stores of a thread's own memory."""
+        return self._operations(r"(?:LD|ST)L", r"(?:ld|st)\.local")
+
+    def float64(self) -> list[str]:
+        """Operations in double precision, and conversions to it."""
+        return self._operations(r"D[A-Z]+|MUFU\.\w+64H|F2F(?:\.\w+)*\.F64", r"[a-z][\w.]*\.f64")
+
+    def special_functions(self) -> list[str]:
+        """Reciprocals and roots: approximations in machine code, whole operations in PTX."""
+        return self._operations("MUFU", r"(?:sqrt|div|rcp|rsqrt)(?:\.\w+)*\.f(?:32|64)")
+
+    def slow_paths(self) -> list[str]:
+        """Calls for operands that the inline sequences of a division or a root do not handle."""
+        return self._operations("CALL", "call")
+
+    def contractions(self) -> list[str]:
+        """Fused multiply-adds as written in the source; a division's own do not show in PTX."""
+        return self._operations("(?!)", r"fma")
+
+    def _operations(self, machine: str, ptx: str) -> list[str]:
+        pattern = machine if self.is_machine_code else ptx
+        return re.findall(rf"(?<![\w.])(?:{pattern})(?![A-Za-z0-9])[\w.]*", self.code)
+
+
+def _width(modifiers: str) -> int:
+    names = modifiers.split(".")
+    wide = next((int(n) for n in names if n in ("64", "128", "256")), None)
+    return wide or next((int(n[1:]) for n in names if re.fullmatch(r"[US](8|16)", n)), 32)
+
+
+def known_architectures() -> list[int]:
+    """Those of `ARCHITECTURES` that the installed NVRTC compiles for."""
+    from cupy.cuda import nvrtc
+
+    supported = set(nvrtc.getSupportedArchs())
+    return [architecture for architecture in ARCHITECTURES if architecture in supported]
+
+
+def compile_sources(
+    sources: Mapping[str, str], architecture: int, *, machine_code: bool = True
+) -> dict[str, Kernel]:
+    """Compile kernels as CuPy would, all at once: compiler and disassembler take long to start.
+
+    Parameters
+    ----------
+    sources : mapping of str to str
+        CUDA C++ from `cuda_source`, by the name of its kernel.
+    architecture : int
+        Compute capability times ten.
+    machine_code : bool
+        Whether to look at machine code where it can be disassembled, rather than at PTX.
+
+    Raises
+    ------
+    cupy.cuda.compiler.CompileException
+        NVRTC refuses one; the message is the compiler's log.
+    """
+    parts = []
+    for name, source in sources.items():
+        included = "".join(re.findall(r"^ *#include.*\n", source, re.MULTILINE))
+        body = re.sub(r"^ *#include.*\n", "", source, flags=re.MULTILINE)
+        parts.append(f"{included}namespace of_{name} {{\n{body}\n}}\n")
+    source = "".join(parts)
+    cubin, log = _run(source, f"sm_{architecture}", "cubin", "--ptxas-options=-v")
+    # CuPy takes a cubin's last byte for the end of a text; disassemblers want it.
+    sass = _disassemble(cubin + b"\0") if machine_code else None
+    code = sass or _run(source, f"compute_{architecture}", "ptx")[0].decode()
+    start_of_one = r"^\.text\.(\w+):$" if sass else r"^\.visible \.entry (\w+)\("
+    codes = _by_name(start_of_one, code)
+    logs = _by_name(r"Function properties for (\w+)$", log)
+    return {
+        name: Kernel(
+            code=codes[name],
+            is_machine_code=sass is not None,
+            registers=int(re.findall(r"Used (\d+) registers", logs[name])[0]),
+            local_bytes=sum(
+                int(n)
+                for n in re.findall(r"(\d+) bytes (?:stack frame|spill stores|spill loads)", logs[name])
+            ),
+        )
+        for name in sources
+    }
+
+
+def _by_name(heading: str, text: str) -> dict[str, str]:
+    """The parts of `text` behind each line that matches `heading`, by what its group caught."""
+    parts = re.split(heading, text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _run(source: str, architecture: str, method: str, *more: str) -> tuple[bytes, str]:
+    from cupy._core import core
+    from cupy.cuda import compiler
+
+    options = (
+        *core.assemble_cupy_compiler_options((*COMPILER_OPTIONS, *more)),
+        "-ftz=true",
+        f"-arch={architecture}",
+        "--device-as-default-execution-space",
+    )
+    source = "".join(f"#include <{header}>\n" for header in core._cupy_header_list) + source
+    log = StringIO()
+    code, _ = compiler._NVRTCProgram(source, "kernel.cu", method=method).compile(options, log)
+    return code, log.getvalue()
+
+
+@cache
+def _disassembler() -> str | None:
+    """``nvdisasm``, of a CUDA toolkit or of the wheel ``nvidia-cuda-nvdisasm``."""
+    wheels = find_spec("nvidia")
+    folders = wheels.submodule_search_locations if wheels else None
+    found = [path for folder in folders or () for path in Path(folder).glob("*/bin/nvdisasm")]
+    return shutil.which("nvdisasm") or (str(found[0]) if found else None)
+
+
+def _disassemble(cubin: bytes) -> str | None:
+    program = _disassembler()
+    if program is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "kernel.cubin")
+        file.write_bytes(cubin)
+        done = subprocess.run([program, "-c", "-ndf", file], capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else None  # it knows only some generations
 
 
 def cuda_source(
-    rule: Rule, dtype: str, *, ndim: int = 1, contiguous: bool = True, index_32_bits: bool = True
+    name: str,
+    rule: Rule,
+    dtype: str,
+    *,
+    ndim: int = 1,
+    contiguous: bool = True,
+    index_32_bits: bool = True,
 ) -> str:
     """The CUDA C++ that CuPy compiles for `rule` on such arrays.
 
     Parameters
     ----------
+    name : str
+        For the kernel.
     rule : Rule
     dtype : {"float16", "float32", "float64"}
     ndim : int
@@ -27,7 +206,7 @@ def cuda_source(
         Whether the arrays are C-contiguous, and small enough for 32-bit indices.
     """
     import cupy
-    from cupy._core import _carray, _kernel, _scalar, core
+    from cupy._core import _carray, _kernel, _scalar
 
     array, indexer, scalar = 1, 2, 3  # CuPy's _ArgKind
     kernel = elementwise_kernel(rule, dtype)
@@ -46,28 +225,6 @@ def cuda_source(
     ]
     inputs = (*(element for _ in rule.reads), *(None for _ in rule.scalars))
     types = kernel._decide_params_type(inputs, tuple(element for _ in rule.writes))[-1]
-    body = _kernel._get_elementwise_kernel_code(
-        tuple(infos), types, kernel.params, kernel.operation, kernel.name, kernel.preamble, **kernel.kwargs
+    return _kernel._get_elementwise_kernel_code(
+        tuple(infos), types, kernel.params, kernel.operation, name, kernel.preamble, **kernel.kwargs
     )
-    return "".join(f"#include <{header}>\n" for header in core._cupy_header_list) + body
-
-
-def ptx(source: str, architecture: int, options: tuple[str, ...] = ("--fmad=false",)) -> str:
-    """`source` compiled by NVRTC, as CuPy would, for compute capability `architecture` / 10.
-
-    Raises
-    ------
-    cupy.cuda.compiler.CompileException
-        NVRTC refuses it; the message is the compiler's log.
-    """
-    from cupy._core import core
-    from cupy.cuda import compiler
-
-    options = (
-        *core.assemble_cupy_compiler_options(options),
-        "-ftz=true",
-        f"-arch=compute_{architecture}",
-        "--device-as-default-execution-space",
-    )
-    program = compiler._NVRTCProgram(source, "kernel.cu", method="ptx")
-    return program.compile(options)[0].decode()
