@@ -47,30 +47,40 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def kernels(architecture):
-    """Every kernel, as machine code where that can be read."""
-    sources = {
+def sources():
+    return {
         name: nvrtc.cuda_source(name, rule, dtype, **LAYOUTS[layout])
         for name, (rule, dtype, layout) in CASES.items()
     }
-    return {m: nvrtc.compile_sources(sources, architecture, machine_code=m) for m in (True, False)}
+
+
+@pytest.fixture(scope="module")
+def kernels(sources, architecture):
+    """Every kernel, as machine code where that can be read."""
+    return nvrtc.compile_sources(sources, architecture)
+
+
+@pytest.fixture(scope="module")
+def ptx(sources):
+    """Every kernel before it is fitted to an architecture."""
+    return nvrtc.compile_sources(sources, 80, machine_code=False)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_compiled_code(case, kernels):
     rule, dtype, _ = CASES[case]
     bits = 8 * cupy.dtype(dtype).itemsize
-    for kernel in (kernels[True][case], kernels[False][case]):
-        assert kernel.accesses() == {("ld", bits): len(rule.arrays), ("st", bits): len(rule.writes)}
-        assert kernel.local_accesses() == []
-        assert kernel.local_bytes == 0
-        assert bool(kernel.float64()) == (dtype == "float64")
-        assert kernel.registers <= 64  # half of the threads that a multiprocessor can hold, or more
+    kernel = kernels[case]
+    assert kernel.accesses() == {("ld", bits): len(rule.arrays), ("st", bits): len(rule.writes)}
+    assert kernel.local_accesses() == []
+    assert kernel.local_bytes == 0
+    assert bool(kernel.float64()) == (dtype == "float64")
+    assert kernel.registers <= 64  # half of the threads that a multiprocessor can hold, or more
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_arithmetic_is_that_of_ieee_754(case, kernels):
-    kernel = kernels[False][case]
+def test_arithmetic_is_that_of_ieee_754(case, ptx):
+    kernel = ptx[case]
     assert not kernel.is_machine_code
     compute = "f64" if CASES[case][1] == "float64" else "f32"
     operations = [op.replace(".ftz", "") for op in kernel.special_functions()]
@@ -83,7 +93,7 @@ def test_machine_code_is_read(architecture, kernels):
         pytest.skip("nvdisasm is not installed")
     if architecture < 75:
         pytest.skip("the nvdisasm of CUDA 13 reads sm_75 and later")
-    assert all(kernel.is_machine_code for kernel in kernels[True].values())
+    assert all(kernel.is_machine_code for kernel in kernels.values())
 
 
 def compiled(source, machine_code):

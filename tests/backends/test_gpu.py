@@ -1,0 +1,249 @@
+"""What only a GPU has: streams, graphs, several devices, a memory of its own."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import timeit
+
+import numpy as np
+import pytest
+from conftest import DTYPES
+
+from gpuprop import RMSProp
+from gpuprop.backends.gpu import elementwise_kernel
+from gpuprop.rules import RMSPROP
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def cupy():
+    return pytest.importorskip("cupy")
+
+
+@pytest.fixture
+def other_device(cupy):
+    """A device that is not the current one."""
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two CUDA devices")
+    assert cupy.cuda.runtime.getDevice() == 0
+    return cupy.cuda.Device(1)
+
+
+def problem(xp, size=1000, dtype="float32"):
+    # Made on the host: CuPy's linspace rounds otherwise.
+    x, grad = (xp.asarray(np.linspace(a, b, size, dtype=dtype)) for a, b in ((1, 2), (-1, 1)))
+    return RMSProp(), x, grad
+
+
+def after_steps(n, size=1000, dtype="float32"):
+    optimizer, x, grad = problem(np, size, dtype)
+    state = optimizer.init(x)
+    for _ in range(n):
+        optimizer.step(x, grad, state)
+    return x
+
+
+@pytest.mark.parametrize("non_blocking", [True, False])
+def test_runs_on_the_current_stream(cupy, non_blocking):
+    optimizer, x, grad = problem(cupy)
+    state = optimizer.init(x)
+    stream = cupy.cuda.Stream(non_blocking=non_blocking)
+    stream.wait_event(cupy.cuda.get_current_stream().record())
+    with stream:
+        for _ in range(3):
+            optimizer.step(x, grad, state)
+        done = stream.record()
+    done.synchronize()
+    np.testing.assert_array_equal(x.get(stream), after_steps(3))
+
+
+def test_can_be_captured_into_a_graph(cupy):
+    # A launch on another stream would not be in the graph, an allocation of memory by the driver or
+    # any synchronisation would end the capture with an error.
+    optimizer, x, grad = problem(cupy)
+    state = optimizer.init(x)
+    optimizer.step(x, grad, state)  # compiles, which a capture forbids
+    cupy.cuda.Device().synchronize()
+    before = x.get()
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        optimizer.step(x, grad, state)
+        graph = stream.end_capture()
+    np.testing.assert_array_equal(x.get(), before)  # what was captured has not run
+    for _ in range(4):
+        graph.launch(stream)
+    stream.synchronize()
+    np.testing.assert_array_equal(x.get(), after_steps(5))
+
+
+def test_a_thousand_steps_ask_for_no_memory(cupy):
+    class Requests(cupy.cuda.MemoryHook):
+        name = "requests"
+        count = 0
+
+        def malloc_preprocess(self, **_):
+            self.count += 1
+
+    optimizer, x, grad = problem(cupy)
+    state = optimizer.init(x)
+    optimizer.step(x, grad, state)
+    pool = cupy.get_default_memory_pool()
+    before = pool.used_bytes(), pool.total_bytes()
+    with Requests() as requests:
+        for _ in range(1000):
+            optimizer.step(x, grad, state)
+        assert requests.count == 0
+        cupy.empty(1)
+        assert requests.count == 1
+    assert (pool.used_bytes(), pool.total_bytes()) == before
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_steps_on_the_device_of_the_array(cupy, other_device, dtype):
+    with other_device:
+        optimizer, x, grad = problem(cupy, dtype=dtype)
+    state = optimizer.init(x)
+    assert state.square_average.device == other_device
+    for _ in range(2):
+        optimizer.step(x, grad, state)
+    assert cupy.cuda.runtime.getDevice() == 0
+    with other_device:
+        np.testing.assert_array_equal(x.get(), after_steps(2, dtype=dtype))
+
+
+def test_uses_the_current_stream_of_that_device(cupy, other_device):
+    with other_device:
+        optimizer, x, grad = problem(cupy)
+        state = optimizer.init(x)
+        optimizer.step(x, grad, state)
+        before = x.get()
+        stream = cupy.cuda.Stream(non_blocking=True)
+        stream.use()
+        stream.begin_capture()
+    try:
+        optimizer.step(x, grad, state)  # device 0 is current
+    finally:
+        with other_device:
+            graph = stream.end_capture()
+            cupy.cuda.Stream.null.use()
+    with other_device:
+        np.testing.assert_array_equal(x.get(), before)
+        graph.launch(stream)
+        stream.synchronize()
+        np.testing.assert_array_equal(x.get(), after_steps(2))
+
+
+@pytest.mark.parametrize("stray", ["grad", "square_average"])
+def test_arrays_on_two_devices_are_refused(cupy, other_device, stray):
+    optimizer, x, grad = problem(cupy)
+    state = optimizer.init(x)
+    with other_device:
+        elsewhere = cupy.ones(1000, "float32")
+    if stray == "grad":
+        grad = elsewhere
+    else:
+        state.square_average = elsewhere
+    before = x.get()
+    with pytest.raises(ValueError, match=f"{stray} is on device 1 and x on device 0; they must be on one"):
+        optimizer.step(x, grad, state)
+    np.testing.assert_array_equal(x.get(), before)
+    assert state.step == 0
+
+
+def test_out_of_memory_says_how_much_was_asked_and_is_free(cupy):
+    pool = cupy.get_default_memory_pool()
+    x = cupy.ones(1_000_000, "float64")
+    pool.free_all_blocks()
+    limit, used = pool.get_limit(), pool.used_bytes()
+    pool.set_limit(size=pool.total_bytes() + 1000)
+    try:
+        words = r"8000000 bytes for an array like x on device 0, where \d+ of \d+ are free"
+        with pytest.raises(MemoryError, match=words):
+            RMSProp().init(x)
+        assert pool.used_bytes() == used
+    finally:
+        pool.set_limit(size=limit)
+    assert (x == 1).all()
+    RMSProp().step(x, x, RMSProp().init(x))
+
+
+def test_the_host_costs_little_more_than_the_bare_kernel(cupy):
+    optimizer, x, grad = problem(cupy, 2)
+    state, bare = optimizer.init(x), elementwise_kernel(RMSPROP, "float32")
+    optimizer.step(x, grad, state)
+    scalars = (0.1, 0.9, 0.1, 1e-6)
+    calls = {
+        "bare": lambda: bare(grad, *scalars, x, state.square_average),
+        "step": lambda: optimizer.step(x, grad, state),
+    }
+    ratios = []
+    for _ in range(15):
+        times = {name: timeit.timeit(call, number=200) for name, call in calls.items()}
+        ratios.append(times["step"] / times["bare"])
+    assert statistics.median(ratios) <= 1.5
+
+
+#: Puts itself between CuPy and the driver, where every launch passes.
+COUNT_LAUNCHES = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+typedef int (*launch_t)(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
+                        void*, void**, void**);
+typedef void* (*dlsym_t)(void*, const char*);
+static launch_t launch;
+static long count;
+long launches(void) { return count; }
+static int counted(void* f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                   unsigned bz, unsigned shared, void* stream, void** parameters, void** extra) {
+  count++;
+  return launch(f, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra);
+}
+void* dlsym(void* handle, const char* name) {
+  static dlsym_t next;
+  const char* versions[] = {"GLIBC_2.2.5", "GLIBC_2.17", "GLIBC_2.34"};
+  for (int i = 0; !next && i < 3; i++) next = (dlsym_t)dlvsym(RTLD_NEXT, "dlsym", versions[i]);
+  void* found = next(handle, name);
+  if (!found || strcmp(name, "cuLaunchKernel")) return found;
+  launch = (launch_t)found;
+  return (void*)counted;
+}
+"""
+
+COUNT_THEM = """
+import ctypes, cupy, gpuprop
+launches = ctypes.CDLL(None).launches
+launches.restype = ctypes.c_long
+x = cupy.linspace(1, 2, 100_000).reshape(250, 400)[:, ::{step}]
+optimizer = gpuprop.RMSProp()
+state = optimizer.init(x)
+grad = x.copy()
+optimizer.step(x, grad, state)
+before = launches()
+for _ in range(100):
+    optimizer.step(x, grad, state)
+print(launches() - before)
+x += 1
+print(launches() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts launches with the linker of Linux")
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_step_is_one_launch(cupy, step, tmp_path):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    (tmp_path / "count.c").write_text(COUNT_LAUNCHES)
+    library = tmp_path / "count.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "count.c", "-ldl"], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT_THEM.format(step=step)],
+        env=os.environ | {"LD_PRELOAD": str(library)}, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["100", "101"]
