@@ -67,7 +67,12 @@ class _Writer(ast.NodeTransformer):
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
         if not isinstance(node.op, (ast.USub, ast.UAdd)):
             raise _Refused("the operators are + - * /")
-        return ast.UnaryOp(node.op, self.number(node.operand))
+        operand = self.number(node.operand)
+        if isinstance(node.op, ast.UAdd):
+            return operand
+        if isinstance(operand, ast.UnaryOp):  # two minus signs would be C's decrement
+            return operand.operand
+        return ast.UnaryOp(node.op, operand)
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         if len(node.ops) != 1 or isinstance(node.ops[0], (ast.Is, ast.IsNot, ast.In, ast.NotIn)):
@@ -122,6 +127,8 @@ def parse(
                 raise _Refused(f"{target!r} is {kind}, and cannot be assigned")
             if target in FUNCTIONS:
                 raise _Refused(f"{target!r} is a function")
+            if not target.isascii():
+                raise _Refused(f"{target!r} is not a name in C: it has letters other than those of ASCII")
             written = ast.unparse(_Writer(known).number(value))
         except _Refused as reason:
             line = ast.get_source_segment(text, statement) or ""

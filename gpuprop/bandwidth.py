@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gpuprop.backends import Backend
@@ -45,9 +46,13 @@ def floor(backend: Backend) -> Callable[[Any, Any, Any], None]:
 
     def run(grad, x, s):
         chunks = threads.get_num_threads()
-        if x.nbytes <= 2**18 or chunks == 1 or not threads.parallel_layer_is_safe():
-            return one(grad, x, s)
-        many(grad, x, s, chunks)
+        if x.nbytes <= 2**21 or chunks == 1:
+            one(grad, x, s)
+        elif threads.parallel_layer_is_safe():
+            many(grad, x, s, chunks)
+        else:
+            slices = [slice(x.size * k // chunks, x.size * (k + 1) // chunks) for k in range(chunks)]
+            threads.run_in_pool([partial(one, grad[part], x[part], s[part]) for part in slices])
 
     return run
 
@@ -68,7 +73,7 @@ def seconds(backend: Backend, action: Callable[[], Any], calls: int = 1) -> floa
     return (time.perf_counter() - started) / calls
 
 
-def measured_bandwidth(backend: Backend, dtype: Any = "float32", nbytes: int = 2**27) -> float:
+def measured_bandwidth(backend: Backend, dtype: Any = "float32", nbytes: int = 130_000_000) -> float:
     """Bytes per second that `floor` moves: the median of seven rounds.
 
     Parameters
@@ -76,7 +81,8 @@ def measured_bandwidth(backend: Backend, dtype: Any = "float32", nbytes: int = 2
     backend : Backend
     dtype : dtype
     nbytes : int
-        Size of each of the three arrays; far beyond any cache by default.
+        Size of each of the three arrays; by default far beyond any cache, and no power of two, so
+        that the arrays do not compete for the same places in one.
     """
     xp = backend.xp
     dtype = xp.dtype(dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 from gpuprop.backends import Backend, backend_of
@@ -104,6 +105,8 @@ class RMSProp:
         TypeError
             `x` is no such array.
         """
+        if backend is not None and not isinstance(backend, Backend):
+            raise TypeError(f"backend is {backend!r}; it must be one that select_backend gave")
         chosen = backend or backend_of(x)
         return State(0, chosen.zeros_like(x), chosen)
 
@@ -125,18 +128,22 @@ class RMSProp:
             An array cannot take part; the message says what was given and what is needed, and
             nothing has been written.
         """
-        state._backend.update(RMSPROP, (grad, x, state.square_average), self._scalars)
+        try:
+            backend, arrays = state._backend, (grad, x, state.square_average)
+        except AttributeError:
+            raise TypeError(f"state is a {type(state).__name__}; it must be one that init gave") from None
+        backend.update(RMSPROP, arrays, self._scalars)
         state.step += 1
 
 
 def _number(name: str, value: Any, below: float) -> float:
     """`value` as a finite float in [0, below)."""
-    if isinstance(value, (str, bytes, bool)):
-        raise TypeError(f"{name} is {value!r}; it must be a number")
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; it must be a real number")
     try:
         number = float(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; it must be a number") from None
+    except OverflowError:
+        number = math.inf
     if not 0 <= number < below:
         interval = "finite and at least 0" if below == math.inf else f"in [0, {below:g})"
         raise ValueError(f"{name} is {value!r}; it must be {interval}")

@@ -5,7 +5,6 @@ Nothing of the package is imported here, so that these lines can be trusted on t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,10 +49,9 @@ def rmsprop(learning_rate: float, rho: float, epsilon: float, grad: Any, s_prev:
     return updates, s
 
 
-def _rmsprop_rule(grad, x, square_average, learning_rate, rho, one_minus_rho, epsilon):
+def rmsprop_step(
+    grad: Any, x: Any, square_average: Any, learning_rate: float, rho: float, _: float, epsilon: float
+) -> tuple[Any, Any]:
+    """The new parameters and moving average, from the arrays and scalars of the rule ``rmsprop``."""
     updates, s = rmsprop(learning_rate, rho, epsilon, grad, square_average)
     return x - updates, s
-
-
-#: By the name of a rule: its arrays and scalars, in order, to the new values of what it writes.
-RULES: dict[str, Callable[..., tuple[Any, ...]]] = {"rmsprop": _rmsprop_rule}

@@ -30,6 +30,11 @@ class Rule:
     ------
     ValueError
         The body cannot work: the message quotes the line and says why.
+
+    Notes
+    -----
+    A rule is compiled when it is first used, and its kernels are kept by the rule's identity: make
+    it once, where a module is loaded, and not anew for each step.
     """
 
     name: str

@@ -15,9 +15,9 @@ from gpuprop import RMSProp, reference
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "rho", "epsilon"])
-@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "0.1", None, [0.1]])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), 10**400, "0.1", None, 1j, True])
 def test_refuses_a_bad_hyperparameter(name, value):
-    with pytest.raises((ValueError, TypeError), match=f"{name} is {value!r}".replace("[", r"\[")):
+    with pytest.raises((ValueError, TypeError), match=f"{name} is {value!r}"):
         RMSProp(**{name: value})
 
 
@@ -115,7 +115,7 @@ def test_any_shape_and_layout_gives_the_bits_of_the_reference(backend, data):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [5, 300_001])
+@pytest.mark.parametrize("size", [5, 1_100_001])
 def test_large_vectors_give_the_bits_of_the_reference(compiled, dtype, size):
     random = np.random.default_rng(size)
     x, *grads = (random.uniform(0.1, 4, size).astype(dtype) for _ in range(4))
@@ -177,7 +177,7 @@ def test_a_copied_state_goes_on_alone(backend, copied):
     np.testing.assert_array_equal(backend.to_host(x), backend.to_host(x_twin))
 
 
-@pytest.mark.parametrize("shape", [20_000, (300, 400), 1_000_000])
+@pytest.mark.parametrize("shape", [20_000, (300, 400), 2_000_000])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_step_allocates_no_array(shape, dtype):
     x = np.ones(shape, dtype)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from trial_rules import EVERYTHING
 
 import gpuprop
 from gpuprop.rules import RMSPROP, Rule
@@ -35,6 +36,7 @@ def rule(body: str, **changes: tuple[str, ...]) -> Rule:
         ("for i in x: x = rate * grad", "must be an assignment"),
         ("sqrt = rate * grad\nx = sqrt", "'sqrt' is a function"),
         ("x = x - rate * grad +", "invalid syntax"),
+        ("\u03b7 = rate * grad\nx = x - \u03b7", "ASCII"),
     ],
 )
 def test_refuses_a_line_and_quotes_it(body, reason):
@@ -71,21 +73,6 @@ def test_arrays_are_in_the_order_of_a_kernel():
     assert RMSPROP.arrays == ("grad", "x", "square_average")
 
 
-# Names that are keywords of one of the languages, every function, a local, and an augmented line.
-EVERYTHING = Rule(
-    "everything",
-    reads=("grad", "register"),
-    writes=("x", "double"),
-    scalars=("float", "i"),
-    body="""
-        step = max(min(grad, float), -float) / (1 + abs(register))
-        step *= 2
-        double = where(register >= 0.5, double + step, double - 3 * step)
-        x = -sqrt(x * x + 1e-3) + i * (step - (double - 1))
-    """,
-)
-
-
 def everything(grad, register, x, double, limit, i):
     step = 2 * (np.clip(grad, -limit, limit) / (1 + np.abs(register)))
     double = np.where(register >= 0.5, double + step, double - 3 * step)
@@ -116,6 +103,66 @@ def test_a_nan_wins_in_min_and_max(backend, dtype):
     backend.update(clip, arrays, ())
     np.testing.assert_array_equal(backend.to_host(arrays[2]), np.minimum(a, b))
     np.testing.assert_array_equal(backend.to_host(arrays[3]), np.maximum(a, b))
+
+
+#: Names that the lines of a kernel might use themselves.
+INNER = ["length", "start", "stop", "before", "chunk", "chunks", "threads", "nbytes", "at_x", "real", "loop"]
+INNER += [
+    "address",
+    "range",
+    "prange",
+    "i0",
+    "i",
+    "n",
+    "v_x",
+    "array_x",
+    "scalar_rate",
+    "T",
+    "lambda_",
+    "double",
+]
+
+
+@pytest.mark.parametrize("size", [5, 600_000])
+def test_no_name_of_a_user_meets_one_of_a_kernel(compiled, size, threads):
+    threads(2)
+    total = " + ".join(INNER)
+    scalars = Rule("scalars", ("grad",), ("x",), tuple(INNER), f"x = x - ({total}) * grad")
+    reads = Rule("reads", tuple(INNER), ("x",), (), f"x = x - ({total})")
+    local = "\n".join(f"{name} = grad" for name in INNER)
+    locals_ = Rule("locals_", ("grad",), ("x",), (), f"{local}\nx = x - ({total})")
+    ones = compiled.xp.ones(size)
+    for tried, given in ((scalars, 1), (reads, len(INNER)), (locals_, 1)):
+        x = compiled.xp.full(size, 30.0)
+        compiled.update(tried, (*[ones] * given, x), (1.0,) * len(tried.scalars))
+        assert (x == 30 - len(INNER)).all()
+
+
+def test_values_are_all_computed_before_any_is_written(backend):
+    swap = Rule("swap", (), ("x", "y"), (), "t = x\nx = y\ny = t")
+    x, y = backend.asarray([1.0, 2.0]), backend.asarray([3.0, 4.0])
+    backend.update(swap, (x, y), ())
+    assert (x.tolist(), y.tolist()) == ([3, 4], [1, 2])
+    keep = Rule(
+        "keep", ("grad",), ("x", "last", "previous"), (), "last = grad\nprevious = x\nx = x - grad / 2"
+    )
+    last, previous = backend.xp.zeros(2), backend.xp.zeros(2)
+    backend.update(keep, (x, x, last, previous), ())  # x is its own gradient
+    assert (x.tolist(), last.tolist(), previous.tolist()) == ([1.5, 2], [3, 4], [3, 4])
+
+
+def test_signs_do_not_merge(backend):
+    signs = Rule("signs", ("grad",), ("x",), (), "x = x + -(-grad) - -grad + -(+(-(-grad))) * 2")
+    x, grad = backend.asarray([1.0]), backend.asarray([10.0])
+    backend.update(signs, (grad, x), ())
+    assert x.tolist() == [1.0]
+
+
+def test_a_rule_of_the_articles_name_is_the_users_own(backend):
+    mine = Rule("rmsprop", ("grad",), ("x",), (), "x = x - grad")
+    x, grad = backend.asarray([3.0]), backend.asarray([1.0])
+    backend.update(mine, (grad, x), ())
+    assert x.tolist() == [2.0]
 
 
 def test_rule_is_public():

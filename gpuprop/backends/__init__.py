@@ -42,11 +42,10 @@ def select_backend(device: str = "auto", *, fallback: bool = False) -> Backend:
     DeviceUnavailableError
         `device` is not available; the message says why and what mends it.
     """
-    source = "device"
-    if device == "auto" and os.environ.get("GPUPROP_DEVICE"):
-        source, device = "GPUPROP_DEVICE", os.environ["GPUPROP_DEVICE"]
-    if device not in ("auto", *NAMES):
-        raise ValueError(f"{source} is {device!r}; it must be one of auto, {', '.join(NAMES)}")
+    if device == "auto":
+        device = _auto()
+    elif device not in NAMES:
+        raise ValueError(f"device is {device!r}; it must be one of auto, {', '.join(NAMES)}")
     if device != "auto" and not fallback:
         return _backend(device)
     start = 0 if device == "auto" else NAMES.index(device)
@@ -66,9 +65,11 @@ def backend_of(array: Any) -> Backend:
     ------
     TypeError
         It is neither a NumPy nor a CuPy array.
+    ValueError
+        ``GPUPROP_DEVICE`` names no device.
     """
     if isinstance(array, np.ndarray):
-        return _host_backend(os.environ.get("GPUPROP_DEVICE") == "numpy")
+        return _host_backend(_auto() == "numpy")
     cupy = sys.modules.get("cupy")
     if cupy is not None and isinstance(array, cupy.ndarray):
         return _backend("gpu")
@@ -76,6 +77,14 @@ def backend_of(array: Any) -> Backend:
         f"x is a {type(array).__name__}; it must be a NumPy or CuPy array of floats, as "
         "numpy.asarray(x, dtype=float) makes"
     )
+
+
+def _auto() -> str:
+    """What the environment says "auto" is."""
+    device = os.environ.get("GPUPROP_DEVICE") or "auto"
+    if device not in ("auto", *NAMES):
+        raise ValueError(f"GPUPROP_DEVICE is {device!r}; it must be one of auto, {', '.join(NAMES)}")
+    return device
 
 
 @cache

@@ -68,15 +68,14 @@ def check_array(backend: Backend, name: str, array: Any, *, written: bool) -> No
             f"byte order, as {name}.astype('float64') makes"
         )
     flags = array.flags
-    if isinstance(array, np.ndarray):
-        if written and not flags.writeable:
-            raise ValueError(f"{name} is read-only; it must be writable, as {name}.copy() is")
-        if not flags.aligned:
-            raise ValueError(f"{name} is not aligned in memory; {name}.copy() is")
+    if isinstance(array, np.ndarray) and written and not flags.writeable:
+        raise ValueError(f"{name} is read-only; it must be writable, as {name}.copy() is")
+    if backend.address_of(array) % array.itemsize:
+        raise ValueError(f"{name} is not aligned in memory; {name}.copy() is")
     if written and not (flags.c_contiguous or flags.f_contiguous) and _overlaps_itself(array):
         raise ValueError(
-            f"{name} has strides {array.strides}, with which two of its elements share memory; it "
-            f"must be an array of its own, as {name}.copy() is"
+            f"{name} has strides {array.strides}, with which two of its elements may share memory; "
+            f"it must be an array of its own, as {name}.copy() is"
         )
 
 
@@ -104,7 +103,10 @@ class _Span:
         }
 
     def is_same(self, other: _Span) -> bool:
-        return self.__array_interface__ == other.__array_interface__
+        a, b = np.asarray(self), np.asarray(other)
+        if self.__array_interface__["data"] != other.__array_interface__["data"] or a.shape != b.shape:
+            return False
+        return all(s == t for s, t, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
 
     def overlaps(self, other: _Span) -> bool:
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import combinations, pairwise
 from typing import Any
 
+import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
@@ -19,10 +20,12 @@ from gpuprop.arithmetic import PREFIX
 from gpuprop.backends import threads
 from gpuprop.backends.base import Backend
 from gpuprop.backends.checks import COMPUTE_DTYPE, check_arrays
+from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
 
-#: Bytes of one array up to which one thread is used: waking a second costs about as much as these.
-SERIAL_BYTES = 2**18
+#: Bytes of one array up to which one thread is used: waking a sleeping second one, which takes tens
+#: of microseconds, costs about as much as these.
+SERIAL_BYTES = 2**21
 
 _MAX_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
@@ -33,6 +36,7 @@ class CPUBackend(Backend):
 
     def __init__(self) -> None:
         self._kernels: dict[tuple[Rule, str, int], _Kernels] = {}
+        self._plain = NumPyBackend()
         self._vectors: dict[tuple[Rule, str], _Kernels] = {}  # contiguous: they need no preparation
 
     def describe(self) -> str:
@@ -41,11 +45,14 @@ class CPUBackend(Backend):
 
     def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[float]) -> None:
         try:
+            shape = arrays[-1].shape
             for array in arrays:  # Numba is slow to say that a layout is not one that it knows
-                if array.ndim != 1 or not array.flags.c_contiguous:
+                if type(array) is not np.ndarray or not array.flags.c_contiguous or array.shape != shape:
                     break
             else:
-                if self._vectors[rule, array.dtype.char].run(arrays, scalars):
+                kernels = self._vectors[rule, array.dtype.char]
+                flat = arrays if len(shape) == 1 else [array.reshape(-1) for array in arrays]
+                if kernels.run(flat, scalars):
                     return
         except (KeyError, TypeError, AttributeError):
             pass  # not compiled yet, or not arrays of that dtype: the checks below will tell
@@ -53,6 +60,8 @@ class CPUBackend(Backend):
         x = arrays[len(rule.reads)]
         if x.size == 0:
             return
+        if x.dtype == np.float16 and not _converts_half():
+            return self._plain.update(rule, arrays, scalars)
         views, ndim = _simplest_views(arrays, x)
         key = rule, x.dtype.char, ndim
         if key not in self._kernels:
@@ -72,7 +81,10 @@ class _Kernels:
         element: Any = types.uint16 if self._half else self._real
         layout: Any = "A" if ndim else "C"
         axes = max(ndim, 1)
-        self._arguments = (*rule.arrays, *rule.scalars)
+        # Every name of the rule gets a prefix, so that none can meet a name of these lines.
+        self._arrays = tuple(f"array_{name}" for name in rule.arrays)
+        self._x = f"array_{rule.writes[0]}"
+        self._scalars = tuple(f"scalar_{name}" for name in rule.scalars)
         self._types = (
             *(types.Array(element, axes, layout, readonly=name in rule.reads) for name in rule.arrays),
             *(types.float64 for _ in rule.scalars),
@@ -113,16 +125,15 @@ class _Kernels:
     @cached_property
     def parallel(self) -> Callable[..., bool]:
         """The guard, and the loop over `chunks` slices of the first axis on `threads` threads."""
-        rule = self._rule
-        slices = [f"{name}[start:stop]" for name in rule.arrays]
+        slices = [f"{array}[start:stop]" for array in self._arrays]
         lines = [
             *self._guard_lines(),
-            f"length = {rule.writes[0]}.shape[0]",
+            f"length = {self._x}.shape[0]",
             "before = get_num_threads()",
             "set_num_threads(threads)",
             "for chunk in prange(chunks):",
             "    start, stop = chunk * length // chunks, (chunk + 1) * length // chunks",
-            f"    loop({', '.join([*slices, *rule.scalars])})",
+            f"    loop({', '.join([*slices, *self._scalars])})",
             "set_num_threads(before)",
             "return True",
         ]
@@ -136,15 +147,16 @@ class _Kernels:
     def _guard_lines(self) -> list[str]:
         if self._ndim:  # strided arrays come checked
             return []
-        rule, x = self._rule, self._rule.writes[0]
-        lines = [f"at_{name} = address({name})" for name in rule.arrays]
+        rule, x = self._rule, self._x
+        lines = [f"at_{array} = address({array})" for array in self._arrays]
         lines += [f"nbytes = {x}.size * {x}.itemsize"]
-        doubts = [f"{name}.size != {x}.size" for name in rule.arrays if name != x]
+        doubts = [f"{array}.size != {x}.size" for array in self._arrays if array != x]
+        doubts += [f"at_{array} % {x}.itemsize != 0" for array in self._arrays]
         for a, b in combinations(rule.arrays, 2):
             if b in rule.writes:
-                may_be_same = a not in rule.writes and b == x
+                may_be_same = a not in rule.writes and b == rule.writes[0]
                 least = "0 <" if may_be_same else "0 <="
-                doubts.append(f"{least} abs(at_{a} - at_{b}) < nbytes")
+                doubts.append(f"{least} abs(at_array_{a} - at_array_{b}) < nbytes")
         return [*lines, f"if {' or '.join(doubts)}:", "    return False"] if doubts else []
 
     def _loop_lines(self) -> list[str]:
@@ -153,16 +165,16 @@ class _Kernels:
         load, store = ("load_half({})", "store_half({})") if self._half else ("{}", "{}")
         # Scalars arrive as float64 and are rounded here, once: in Numba, float32 arithmetic that
         # meets a float64 or an integer goes on in float64.
-        lines = [f"{PREFIX}{name} = real({name})" for name in rule.scalars]
-        lines += ["    " * axis + f"for i{axis} in range({rule.writes[0]}.shape[{axis}]):" for axis in axes]
-        each = [f"{PREFIX}{name} = {load.format(name + at)}" for name in rule.arrays]
+        lines = [f"{PREFIX}{name} = real(scalar_{name})" for name in rule.scalars]
+        lines += ["    " * axis + f"for i{axis} in range({self._x}.shape[{axis}]):" for axis in axes]
+        each = [f"{PREFIX}{name} = {load.format(f'array_{name}{at}')}" for name in rule.arrays]
         each += [f"{target} = {value}" for target, value, _ in rule.assignments]
-        each += [f"{name}{at} = {store.format(PREFIX + name)}" for name in rule.writes]
+        each += [f"array_{name}{at} = {store.format(PREFIX + name)}" for name in rule.writes]
         return lines + ["    " * len(axes) + line for line in each]
 
     def _compile(self, name: str, lines: Sequence[str], *, returns: Any) -> Callable[..., Any]:
         parallel = name == "parallel"
-        arguments, argument_types = self._arguments, self._types
+        arguments, argument_types = (*self._arrays, *self._scalars), self._types
         if parallel:
             arguments, argument_types = (
                 (*arguments, "chunks", "threads"),
@@ -187,6 +199,18 @@ def _simplest_views(arrays: Sequence[np.ndarray], x: np.ndarray) -> tuple[list[n
         return [view.reshape(-1) for view in views], 0
     views = [view.squeeze() for view in views]
     return views, views[0].ndim
+
+
+@cache
+def _converts_half() -> bool:
+    """Whether the processor that Numba compiles for has instructions for it: without, LLVM would
+    call functions that are not there."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return True
+    config: Any = numba.config
+    if config.CPU_NAME:
+        return "+f16c" in (config.CPU_FEATURES or "")
+    return bool(llvmlite.binding.get_host_cpu_features().get("f16c"))
 
 
 @intrinsic

@@ -89,7 +89,7 @@ class GPUBackend(Backend):
             ):
                 return False
             data = array.data
-            if data.device_id != device:
+            if data.device_id != device or data.ptr % dtype.itemsize:
                 return False
             for address in addresses:
                 if -nbytes < data.ptr - address < nbytes:

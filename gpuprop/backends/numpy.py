@@ -10,7 +10,7 @@ import numpy as np
 from gpuprop import reference
 from gpuprop.backends.base import Backend
 from gpuprop.backends.checks import COMPUTE_DTYPE, check_arrays
-from gpuprop.rules import Rule
+from gpuprop.rules import RMSPROP, Rule
 
 _FUNCTIONS = {
     "real": float,
@@ -20,6 +20,9 @@ _FUNCTIONS = {
     "maximum": np.maximum,
     "where": np.where,
 }
+
+
+_REFERENCES = {RMSPROP: reference.rmsprop_step}
 
 
 class NumPyBackend(Backend):
@@ -33,7 +36,7 @@ class NumPyBackend(Backend):
         check_arrays(self, rule, arrays)
         compute = COMPUTE_DTYPE[arrays[0].dtype]
         wide = [a.astype(compute, copy=False) for a in arrays]
-        step = reference.RULES.get(rule.name)
+        step = _REFERENCES.get(rule)
         new = step(*wide, *scalars) if step else _evaluate(rule, wide, scalars)
         for array, value in zip(arrays[len(rule.reads) :], new, strict=True):
             array[...] = value
@@ -44,4 +47,5 @@ def _evaluate(rule: Rule, arrays: Sequence[Any], scalars: Sequence[float]) -> li
     names = dict(zip((f"v_{n}" for n in rule.arrays + rule.scalars), [*arrays, *scalars], strict=True))
     for assignment in rule.assignments:
         names[assignment.target] = eval(assignment.value, _FUNCTIONS, names)
-    return [names[f"v_{name}"] for name in rule.writes]
+    # Copies: a plain name may stand for an array that is about to be overwritten.
+    return [np.array(names[f"v_{name}"]) for name in rule.writes]

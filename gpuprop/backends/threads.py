@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 from operator import index
 
@@ -32,6 +34,8 @@ def set_num_threads(n: int | None) -> None:
         `n` is not a whole number of at least 1.
     """
     global _chosen
+    if n is not None and (not hasattr(n, "__index__") or isinstance(n, bool)):
+        raise TypeError(f"n is {n!r}; the number of threads must be a whole number, or None")
     if n is not None and index(n) < 1:
         raise ValueError(f"n is {n}; the number of threads must be at least 1")
     _chosen = None if n is None else index(n)
@@ -75,16 +79,49 @@ def parallel_layer_is_safe() -> bool:
 @cache
 def _layer() -> str:
     import numba
+    from numba.np.ufunc import parallel
 
-    numba.get_num_threads()  # loads the layer, which is unknown until then
-    return numba.threading_layer()
+    # Where another user of Numba has loaded the layer, and multiprocessing has made this process,
+    # it may have been loaded before a fork.
+    if getattr(parallel, "_is_initialized", False) and multiprocessing.parent_process():
+        return "unknown"
+    with _passive_waiting():
+        try:
+            numba.get_num_threads()  # loads the layer, which is unknown until then
+            return numba.threading_layer()
+        except ValueError:  # NUMBA_THREADING_LAYER asks for one that is not there
+            return "none"
+
+
+@contextmanager
+def _passive_waiting() -> Iterator[None]:
+    """Have OpenMP, if it is loaded in here, let idle threads sleep.
+
+    By default GNU OpenMP's threads spin for milliseconds after each loop, on the very CPUs that the
+    threads of a BLAS need for the next gradient: steps between matrix products took 25 times as
+    long. OpenMP reads these variables once, when it is loaded; the user's own choice stands.
+    """
+    if any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
+        yield
+        return
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    try:
+        yield
+    finally:
+        del os.environ["OMP_WAIT_POLICY"]
 
 
 def run_in_pool(tasks: Sequence[Callable[[], None]]) -> None:
     """Run the tasks, each on a thread, and return when all are done."""
-    futures = [_executor(len(tasks)).submit(task) for task in tasks[1:]]
+    futures, own = [], [tasks[0]]
+    for task in tasks[1:]:
+        try:
+            futures.append(_executor(len(tasks)).submit(task))
+        except RuntimeError:  # the interpreter is ending, and takes no more work
+            own.append(task)
     try:
-        tasks[0]()
+        for task in own:
+            task()
     finally:  # an interrupt must not leave a thread writing behind the caller's back
         wait(futures)
     for future in futures:

@@ -42,9 +42,12 @@ GRADIENTS = {
 }
 
 
-def step_with(backend, grad, **state_changes):
+def step_with(backend, grad, compiled, **state_changes):
     x = backend.asarray(np.linspace(1, 2, 8))
     optimizer = RMSProp()
+    if compiled:
+        good = backend.xp.ones(8)
+        optimizer.step(good, good.copy(), optimizer.init(good, backend=backend))
     state = optimizer.init(x, backend=backend)
     for name, value in state_changes.items():
         setattr(state, name, value)
@@ -57,18 +60,21 @@ def step_with(backend, grad, **state_changes):
             assert not backend.to_host(state.square_average).any()
 
 
+# Once a kernel is compiled, it is given a chance to refuse before the checks in Python.
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("case", GRADIENTS)
-def test_bad_gradient(backend, case):
+def test_bad_gradient(backend, case, compiled):
     make, error, message = GRADIENTS[case]
     with pytest.raises(error, match=message):
-        step_with(backend, make(backend.xp))
+        step_with(backend, make(backend.xp), compiled)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("case", GRADIENTS)
-def test_bad_state(backend, case):
+def test_bad_state(backend, case, compiled):
     make, error, message = GRADIENTS[case]
     with pytest.raises(error, match=message.replace("grad", "square_average")):
-        step_with(backend, ones(backend.xp), square_average=make(backend.xp))
+        step_with(backend, ones(backend.xp), compiled, square_average=make(backend.xp))
 
 
 @pytest.mark.parametrize("dtype", ["int64", "bool", "complex128", "longdouble", ">f8", "U3"])
@@ -87,8 +93,17 @@ def test_parameters_that_are_no_array(x):
 
 
 def test_a_masked_array_is_refused():
+    masked = np.ma.masked_array([1.0, 2.0], [True, False])
+    x = np.ones(2)
+    state = RMSProp().init(x)
     with pytest.raises(TypeError, match=r"MaskedArray; it must be a numpy\.ndarray"):
-        RMSProp().init(np.ma.masked_array([1.0, 2.0], [True, False]))
+        RMSProp().init(masked)
+    for _ in range(2):
+        for arrays in ((masked, x), (x, masked)):
+            with pytest.raises(TypeError, match=r"MaskedArray; it must be a numpy\.ndarray"):
+                RMSProp().step(*arrays, state)
+        RMSProp().step(np.ones(2), x, RMSProp().init(x))
+    assert masked.data.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("make", [read_only, unaligned])
@@ -154,9 +169,41 @@ def test_parameters_that_overlap_themselves(backend):
     memory = backend.xp.ones(10)
     x = backend.xp.lib.stride_tricks.as_strided(memory, (4, 4), (16, 8))
     with pytest.raises(
-        ValueError, match=r"x has strides \(16, 8\), with which two of its elements share memory"
+        ValueError, match=r"x has strides \(16, 8\), with which two of its elements may share memory"
     ):
         RMSProp().init(x, backend=backend)
+
+
+def test_views_of_one_array_that_differ_in_empty_strides_are_one(backend):
+    x = backend.xp.ones(6)
+    RMSProp().step(x[None, :], x.reshape(1, -1), RMSProp().init(x[None, :], backend=backend))
+    assert (x < 1).all()
+
+
+@pytest.mark.parametrize("state", [None, np.ones(2), "state"])
+def test_a_state_that_is_none(state):
+    with pytest.raises(TypeError, match=f"state is a {type(state).__name__}; it must be one that init gave"):
+        RMSProp().step(np.ones(2), np.ones(2), state)
+
+
+def test_a_backend_that_is_none():
+    with pytest.raises(TypeError, match="backend is 'cpu'; it must be one that select_backend gave"):
+        RMSProp().init(np.ones(2), backend="cpu")
+
+
+@pytest.mark.gpu
+def test_an_unaligned_array_does_not_reach_the_device():
+    import cupy
+
+    x = cupy.zeros(65, "uint8")[1:].view("float64")
+    with pytest.raises(ValueError, match="x is not aligned"):
+        RMSProp().init(x)
+    good = cupy.ones(8)
+    state = RMSProp().init(good)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="grad is not aligned"):
+            RMSProp().step(good, x, state)
+        RMSProp().step(good, good.copy(), RMSProp().init(good))
 
 
 @pytest.mark.gpu

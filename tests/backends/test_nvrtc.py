@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import DTYPES
+from trial_rules import CLIPPED, EVERYTHING
 
 from gpuprop.rules import RMSPROP
 
@@ -39,7 +40,7 @@ def architecture(request):
     return request.param
 
 
-RULES = [RMSPROP]
+RULES = [RMSPROP, CLIPPED, EVERYTHING]
 CASES = {
     f"{rule.name}_{dtype}_{layout}": (rule, dtype, layout)
     for rule, dtype, layout in product(RULES, DTYPES, LAYOUTS)
