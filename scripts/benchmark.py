@@ -7,6 +7,11 @@ is the median of the rounds' ratios, so that a change of the machine's speed mee
 
 from __future__ import annotations
 
+from command_line import Parser, end_cleanly_on_ctrl_c, versions, whole, writable_file
+
+if __name__ == "__main__":
+    end_cleanly_on_ctrl_c()  # before the imports that take long
+
 import argparse
 import json
 import os
@@ -19,7 +24,6 @@ from typing import Any
 
 import numpy as np
 from contenders import CONTENDERS, Absent, Problem
-from run_quadratic import Parser, versions, whole, writable_file
 
 import gpuprop
 from gpuprop import bandwidth
@@ -41,7 +45,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     option("--threads", type=lambda t: whole(t, 1), metavar="N", help="CPUs to run on (default: all)")
     option("--json", type=writable_file, metavar="FILE")
     option("--plot", type=writable_file, metavar="FILE", help="time per parameter against size, a PNG")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    parser.check_files(options.plot, options.json)
+    return options
 
 
 def use_cpus(count: int) -> None:
@@ -69,17 +75,19 @@ def measure(
     # Gradients away from zero keep every contender's numbers ordinary: no denormals, no NaN.
     grad = xp.linspace(0.5, 1.5, size, dtype=dtype)
     problem = Problem(backend, gpuprop.RMSProp(), grad, xp.ones_like(grad), xp.ones_like(grad))
-    steps, absent = {}, {}
+    steps, absent, calls = {}, {}, {}
     for name in names:
         try:
-            steps[name] = CONTENDERS[name](problem)
+            step = CONTENDERS[name](problem)
+            for _ in range(3):
+                step()  # compiles, and fills the allocators
         except Absent as reason:
             absent[name] = str(reason)
-    calls = {}
-    for name, step in steps.items():
-        for _ in range(3):
-            step()  # compiles, and fills the allocators
-        calls[name] = max(1, min(2000, int(2e-3 / bandwidth.seconds(backend, step, 3))))
+        except Exception as error:  # a peer that fails here, as without a C++ compiler
+            absent[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        else:
+            steps[name] = step
+            calls[name] = max(1, min(2000, int(2e-3 / bandwidth.seconds(backend, step, 3))))
     times: dict[str, list[float]] = {name: [] for name in steps}
     order = random.Random(size)
     for _ in range(rounds):
@@ -130,6 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
     try:
         backend = gpuprop.select_backend(options.device)
+        description = backend.describe()
     except (gpuprop.DeviceUnavailableError, ValueError) as error:
         print(f"benchmark.py: {error}", file=sys.stderr)
         return 2
@@ -137,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("benchmark.py: the CPU backend needs Numba: python -m pip install numba", file=sys.stderr)
         return 2
     peak = bandwidth.peak_bandwidth(backend)
-    print(f"{backend.describe()}; medians of {options.rounds} interleaved rounds")
+    print(f"{description}; {options.rounds} interleaved rounds: medians of times, medians of ratios")
     rows, absent = [], {}
     for dtype in options.dtypes:
         itemsize = np.dtype(dtype).itemsize
@@ -152,13 +161,17 @@ def main(arguments: list[str] | None = None) -> int:
             print_table(row, peak)
     for name, reason in absent.items():
         print(f"\nleft out: {name} ({reason})")
-    report = {"device": backend.describe(), "versions": versions(), "rounds": options.rounds, "rows": rows}
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
-    if options.plot:
-        from figures import plot_benchmark
+    report = {"device": description, "versions": versions(), "rounds": options.rounds, "rows": rows}
+    try:
+        if options.json:
+            options.json.write_text(json.dumps(report, indent=1) + "\n")
+        if options.plot:
+            from figures import plot_benchmark
 
-        plot_benchmark(options.plot, report)
+            plot_benchmark(options.plot, report)
+    except OSError as error:
+        print(f"benchmark.py: cannot write {error.filename or 'the file'}: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -29,7 +29,9 @@ def plot_descent(file: Path, path: np.ndarray, optimizer: Any) -> None:
         f"RMSProp on f(x, y) = x² + y²: learning rate {optimizer.learning_rate:g}, "
         f"rho {optimizer.rho:g}, epsilon {optimizer.epsilon:g}"
     )
-    finite = path[np.isfinite(path).all(axis=1)]
+    drawable = (np.abs(path) < 1e100).all(axis=1)  # squares beyond that are no floats
+    path = np.where(drawable[:, None], path, np.nan)
+    finite = path[drawable]
     low, high = finite.min(axis=0).clip(max=0), finite.max(axis=0).clip(min=0)
     margin = 0.12 * max(high - low)
     x, y = (np.linspace(low[k] - margin, high[k] + margin, 200) for k in (0, 1))

@@ -13,7 +13,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from run_quadratic import Parser
+from command_line import Parser
 
 from gpuprop import bandwidth, rules
 from gpuprop.backends import checks

@@ -5,17 +5,20 @@ Prints the point after the update of every 20th epoch, from (5, 4); other sizes 
 
 from __future__ import annotations
 
+from command_line import Parser, end_cleanly_on_ctrl_c, versions, whole, writable_file
+
+if __name__ == "__main__":
+    end_cleanly_on_ctrl_c()  # before the imports that take long
+
 import argparse
 import json
 import math
 import os
-import platform
 import sys
 import warnings
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -27,34 +30,6 @@ from gpuprop.rules import RMSPROP
 LARGE = 100_000
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def whole(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
-    return value
-
-
-def writable_file(text: str) -> Path:
-    path = Path(text)
-    existed = path.exists()
-    try:
-        with open(path, "ab"):
-            pass
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from None
-    if not existed:
-        path.unlink()
-    return path
-
-
 def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, gpuprop.RMSProp]:
     parser = Parser(prog="run_quadratic.py", description=__doc__.split("\n\n")[0])
     option = parser.add_argument
@@ -62,7 +37,13 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     option("--no-fallback", action="store_true", help="fail where the device is not available")
     option("--dtype", choices=("float16", "float32", "float64"), default="float64")
     option("--size", type=lambda t: whole(t, 1), default=2, metavar="N", help="parameters: 5, 4, 5, ...")
-    option("--epochs", type=lambda t: whole(t, 0), default=100, metavar="N", help="the last epoch's number")
+    option(
+        "--epochs",
+        type=lambda t: whole(t, 0),
+        default=100,
+        metavar="N",
+        help="the last epoch's number, the first being 0",
+    )
     option("--every", type=lambda t: whole(t, 1), default=20, metavar="N", help="print every N-th epoch")
     option("--learning-rate", type=float, default=0.1, metavar="X")
     option("--rho", type=float, default=0.9, metavar="X")
@@ -74,11 +55,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
         optimizer = gpuprop.RMSProp(options.learning_rate, options.rho, options.epsilon)
     except ValueError as error:
         parser.error(str(error))
-    if options.plot:
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError:
-            parser.error('--plot needs matplotlib: python -m pip install "gpuprop[plot]"')
+    parser.check_files(options.plot, options.json)
     return options, optimizer
 
 
@@ -129,7 +106,8 @@ def minimise(
             seconds.append(bandwidth.seconds(backend, lambda: optimizer.step(x, grad, state)))
             path.append(x[:2].copy())
             if epoch % options.every == 0:
-                line = f"Epoch {epoch}, current state: {backend.to_host(x)}"
+                with np.printoptions(threshold=100):
+                    line = f"Epoch {epoch}, current state: {backend.to_host(x)}"
                 bar.write(line) if bar else print(line)
             if bar:
                 bar.update()
@@ -144,7 +122,7 @@ def speed(options: argparse.Namespace, backend: gpuprop.Backend, seconds: list[f
     median = sorted(seconds)[len(seconds) // 2]
     moved = options.size * bandwidth.bytes_per_parameter(RMSPROP, np.dtype(options.dtype).itemsize)
     try:
-        measured = bandwidth.measured_bandwidth(backend)
+        measured = bandwidth.measured_bandwidth(backend, options.dtype)
     except ImportError:  # without Numba there is nothing to measure with
         measured = None
     return {
@@ -153,16 +131,6 @@ def speed(options: argparse.Namespace, backend: gpuprop.Backend, seconds: list[f
         "memory_gigabytes_per_second": measured and measured / 1e9,
         "share_of_memory_bandwidth": measured and moved / median / measured,
     }
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("gpuprop", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax", "optax"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def write_json(file: Path, report: dict[str, Any]) -> None:
@@ -188,32 +156,43 @@ def main(arguments: list[str] | None = None) -> int:
         itemsize = np.dtype(options.dtype).itemsize
         tell(f"not enough memory for 3 arrays of {options.size} parameters of {itemsize} bytes")
         return 2
-    report = speed(options, backend, seconds) if options.json or options.size >= LARGE else {}
+    try:
+        report(options, optimizer, backend, path, seconds)
+    except OSError as error:
+        tell(f"cannot write {error.filename or 'the file'}: {error.strerror}")
+        return 1
+    return 0
+
+
+def report(
+    options: argparse.Namespace,
+    optimizer: gpuprop.RMSProp,
+    backend: gpuprop.Backend,
+    path: np.ndarray,
+    seconds: list[float],
+) -> None:
+    """The speed of a large run on stderr, and the files asked for."""
+    measured = speed(options, backend, seconds) if options.json or options.size >= LARGE else {}
     if options.size >= LARGE:
-        share = report["share_of_memory_bandwidth"]
+        share = measured["share_of_memory_bandwidth"]
         tell(
-            f"{report['seconds_per_step'] * 1e3:.3g} ms a step, {report['gigabytes_per_second']:.3g} GB/s"
+            f"{measured['seconds_per_step'] * 1e3:.3g} ms a step, {measured['gigabytes_per_second']:.3g} GB/s"
             + (f", {share:.0%} of this machine's memory bandwidth" if share else "")
         )
     if options.json:
-        report |= {"device": backend.name, "device_description": backend.describe()}
-        report |= {"versions": versions(), "hyperparameters": asdict(optimizer)}
-        report |= {"size": options.size, "dtype": options.dtype}
-        write_json(options.json, {**report, "trajectory": path.tolist()})
+        about = {"device": backend.name, "device_description": backend.describe(), "versions": versions()}
+        about |= {"hyperparameters": asdict(optimizer), "size": options.size, "dtype": options.dtype}
+        write_json(options.json, {**measured, **about, "trajectory": path.tolist()})
     if options.plot:
         from figures import plot_descent
 
         plot_descent(options.plot, path, optimizer)
-    return 0
 
 
 if __name__ == "__main__":
     try:
         code = main()
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        tell("interrupted")
-        code = 130
     except BrokenPipeError:  # the reader of stdout has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

@@ -74,8 +74,7 @@ def backend_of(array: Any) -> Backend:
     if cupy is not None and isinstance(array, cupy.ndarray):
         return _backend("gpu")
     raise TypeError(
-        f"x is a {type(array).__name__}; it must be a NumPy or CuPy array of floats, as "
-        "numpy.asarray(x, dtype=float) makes"
+        f"x is a {type(array).__name__}; it must be one NumPy or CuPy array of float16, float32 or float64"
     )
 
 

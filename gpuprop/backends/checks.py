@@ -34,6 +34,7 @@ def check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> None:
         if array.shape != x.shape:
             raise ValueError(
                 f"{name} has shape {array.shape} and {main} has {x.shape}; they must be the same"
+                + (f", as {name}.reshape({main}.shape) is" if array.size == x.size else "")
             )
         if backend.device_of(array) != backend.device_of(x):
             raise ValueError(
@@ -59,13 +60,13 @@ def check_array(backend: Backend, name: str, array: Any, *, written: bool) -> No
     if not isinstance(array, backend.xp.ndarray) or isinstance(array, np.ma.MaskedArray):
         kind, module = type(array), backend.xp.__name__
         raise TypeError(
-            f"{name} is a {kind.__module__}.{kind.__name__}; it must be a {module}.ndarray, as "
-            f"{module}.asarray({name}) makes"
+            f"{name} is a {kind.__module__}.{kind.__name__}; it must be a {module}.ndarray of the dtype "
+            f"and shape of the parameters"
         )
     if array.dtype not in COMPUTE_DTYPE:
         raise TypeError(
             f"{name} has dtype {array.dtype!r}; it must be float16, float32 or float64 in native "
-            f"byte order, as {name}.astype('float64') makes"
+            "byte order, and the same for all arrays"
         )
     flags = array.flags
     if isinstance(array, np.ndarray) and written and not flags.writeable:

@@ -88,7 +88,7 @@ def test_bad_parameters(backend, dtype):
 
 @pytest.mark.parametrize("x", [[1.0, 2.0], 1.0, None, "x", (1.0,)])
 def test_parameters_that_are_no_array(x):
-    with pytest.raises(TypeError, match=f"x is a {type(x).__name__}; it must be a NumPy or CuPy array"):
+    with pytest.raises(TypeError, match=f"x is a {type(x).__name__}; it must be one NumPy or CuPy array"):
         RMSProp().init(x)
 
 

@@ -15,7 +15,7 @@ from trial_rules import CLIPPED
 import gpuprop
 from gpuprop import RMSProp
 from gpuprop.backends import threads as threading_of_steps
-from gpuprop.backends.cpu import _Kernels
+from gpuprop.backends.loops import Loops
 from gpuprop.rules import RMSPROP
 
 
@@ -34,7 +34,7 @@ def run_steps(size, dtype, n_steps=3, seed=0):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", [RMSPROP, CLIPPED], ids=lambda rule: rule.name)
 def test_loops_are_vectorised_in_their_own_precision(rule, dtype, function):
-    kernel = getattr(_Kernels(rule, np.dtype(dtype).char, 0), function)
+    kernel = getattr(Loops(rule, np.dtype(dtype).char, 0), function)
     (assembly,) = kernel.inspect_asm().values()
     suffix = "d" if dtype == "float64" else "s"
     assert re.search(rf"v?sqrtp{suffix}\b", assembly)

@@ -9,6 +9,7 @@ import pytest
 from conftest import DTYPES
 from trial_rules import CLIPPED, EVERYTHING
 
+from gpuprop.backends.gpu import COMPILER_OPTIONS, elementwise_kernel
 from gpuprop.rules import RMSPROP
 
 cupy = pytest.importorskip("cupy", reason="CuPy generates the kernels")
@@ -114,6 +115,11 @@ def test_what_must_not_be_there_would_be_seen(written, instead, seen, machine_co
     source = nvrtc.cuda_source("trial", RMSPROP, "float32")
     assert written in source
     assert seen(compiled(source.replace(written, instead), machine_code))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cupy_is_given_the_options_that_these_tests_compile_with(dtype):
+    assert elementwise_kernel(RMSPROP, dtype).kwargs["options"] == COMPILER_OPTIONS
 
 
 def test_a_mistake_in_cuda_is_found():

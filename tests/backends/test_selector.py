@@ -95,6 +95,29 @@ def test_no_device():
     assert auto == "cpu 1"
 
 
+DRIVERS = {
+    "there is no NVIDIA driver": {"driverGetVersion": lambda: 0},
+    "the NVIDIA driver knows CUDA 11.8 and CuPy needs 12.9": {"driverGetVersion": lambda: 11080},
+    "the NVIDIA driver shows no device": {"getDeviceCount": lambda: 0},
+}
+
+
+@pytest.mark.parametrize("reason", DRIVERS)
+def test_what_is_said_of_a_driver(reason, monkeypatch):
+    cupy = pytest.importorskip("cupy")
+    from gpuprop.backends.gpu import GPUBackend
+
+    good = {
+        "driverGetVersion": lambda: 12090,
+        "runtimeGetVersion": lambda: 12090,
+        "getDeviceCount": lambda: 1,
+    }
+    for name, value in (good | DRIVERS[reason]).items():
+        monkeypatch.setattr(cupy.cuda.runtime, name, value)
+    with pytest.raises(gpuprop.DeviceUnavailableError, match=f"{reason}.*; mend: "):
+        GPUBackend()
+
+
 def test_no_cupy():
     reason, fallback, auto = run(WITHOUT.format("cupy") + ASK_FOR_GPU).splitlines()
     assert reason.startswith('CuPy is not installed; mend: python -m pip install "gpuprop[cuda12]"')

@@ -68,9 +68,11 @@ def test_without_fallback_a_missing_device_is_an_error():
         (["--rho", "1"], "rho is 1.0; it must be in [0, 1)"),
         (["--epsilon", "-1"], "epsilon is -1.0; it must be finite and at least 0"),
         (["--dtype", "int8"], "invalid choice: 'int8'"),
-        (["--json", "/no/such/folder/file"], "cannot write '/no/such/folder/file': No such file"),
-        (["--plot", "/"], "cannot write '/': Is a directory"),
+        (["--json", "/no/such/folder/file"], "cannot write '/no/such/folder/file': there is no folder"),
+        (["--plot", "/"], "cannot write '/': it is a folder"),
         (["--size", str(10**15)], "not enough memory for 3 arrays of 1000000000000000 parameters"),
+        (["--json", "f", "--plot", "./f"], "--plot and --json name the same file, 'f'"),
+        (["--size", "1e400"], "'1e400' is not a whole number"),
         (["--fast"], "unrecognized arguments: --fast"),
     ],
 )
@@ -87,6 +89,9 @@ def test_a_bad_environment_is_one_line_and_exit_2():
     done = run(GPUPROP_DEVICE="tpu")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith("GPUPROP_DEVICE is 'tpu'; it must be one of auto, gpu, cpu, numpy\n")
+    done = run("--device", "cpu", GPUPROP_NUM_THREADS="two")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("GPUPROP_NUM_THREADS is 'two'; it must be a whole number of at least 1\n")
 
 
 def test_json(tmp_path):
@@ -146,11 +151,43 @@ def test_plot_is_a_picture(tmp_path, size):
 
 
 def test_checking_a_file_leaves_it_as_it_was(tmp_path):
-    kept, made = tmp_path / "kept", tmp_path / "made"
+    kept, made, link = (tmp_path / name for name in ("kept", "made", "link"))
     kept.write_text("precious")
-    assert run("--json", kept, "--plot", made, "--rho", "2").returncode == 2
+    link.symlink_to(tmp_path / "nowhere")
+    for file in (made, link):
+        assert run("--json", kept, "--plot", file, "--rho", "2").returncode == 2
     assert kept.read_text() == "precious"
-    assert not made.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "link"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_a_full_disk_is_one_line(option):
+    done = run("--device", "numpy", option, "/dev/full")
+    assert (done.returncode, done.stdout) == (1, article.LINES)
+    assert "No space left on device" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_path_beyond_all_numbers_is_drawn(tmp_path):
+    file = tmp_path / "path.png"
+    done = run("--device", "numpy", "--learning-rate", "1e160", "--plot", file)
+    assert done.returncode == 0, done.stderr
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+@pytest.mark.parametrize("after", [0.15, 0.3])
+def test_ctrl_c_while_loading(after):
+    started = subprocess.Popen(
+        command("--device", "cpu", "--epochs", 10**9, "--every", 10**9),
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(after)
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate(timeout=30)
+    assert started.returncode == 130, errors
+    assert errors.splitlines()[-1] == "run_quadratic.py: interrupted"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")

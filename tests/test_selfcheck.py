@@ -1,0 +1,62 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import gpuprop
+from gpuprop import selfcheck
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(selfcheck, "_LARGE", 2**16)
+    monkeypatch.setattr(gpuprop.bandwidth, "measured_bandwidth", lambda backend: 1e10)
+
+
+def test_a_good_machine_is_called_good(small, capsys):
+    assert selfcheck.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "selfcheck: good"
+    checked = [line for line in lines if "every bit" in line]
+    fast = [line for line in lines if "ms a step" in line]
+    assert len(checked) == len(fast) == len([line for line in lines if line.startswith(("gpu: ", "cpu: "))])
+
+
+def test_without_a_gpu_it_says_why(small):
+    done = subprocess.run(
+        [sys.executable, "-c", "from gpuprop import selfcheck; print(*selfcheck.devices())"],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    why, names = done.stdout.splitlines()
+    assert why.startswith("no GPU: ")
+    assert "mend: " in why
+    assert names.startswith("(<gpuprop backend 'cpu'>, ")
+    assert names.count("gpuprop backend") == 1
+
+
+@pytest.mark.parametrize("epoch", [0, 77])
+def test_one_wrong_bit_is_seen(small, capsys, monkeypatch, epoch):
+    right = selfcheck.trajectory
+
+    def wrong(backend, dtype):
+        points = right(backend, dtype)
+        if backend.name == "cpu" and dtype == "float32":
+            points[epoch, 1] = np.nextafter(points[epoch, 1], np.float32(9))
+        return points
+
+    monkeypatch.setattr(selfcheck, "trajectory", wrong)
+    assert selfcheck.main() == 1
+    out = capsys.readouterr().out
+    assert f"WRONG: float32 leaves the reference's trajectory at epoch {epoch}" in out
+    assert out.splitlines()[-1] == "selfcheck: 1 device(s) NOT good, see above"
+
+
+def test_a_failure_is_shown_not_raised(small, capsys, monkeypatch):
+    def fail(backend):
+        raise RuntimeError("the card has fallen off the bus")
+
+    monkeypatch.setattr(selfcheck, "speed", fail)
+    assert selfcheck.main() == 1
+    assert "FAILED: RuntimeError: the card has fallen off the bus" in capsys.readouterr().out
