@@ -12,13 +12,12 @@ and its registers allow every thread that fits (2048, on the RTX 4090 1536): in 
 KB (18.4 KB) under way, in float16 12.3 KB (9.2 KB), each above the need. A warp's 32-bit accesses
 already fill whole 128-byte lines.
 
-Published measurements agree where kernels have such independent streams: +4% on a V100 for the sum
-of two integer arrays (ml-explore/mlx#2330), no gain for float32 on an RTX 2080 Ti
-(xlite-dev/LeetCUDA#361). Where a gain was large (+27%, ml-explore/mlx#2444), a single-load kernel
-had spent its time on index arithmetic. Inside an `ElementwiseKernel` the price would be ``raw``
-arguments, a tail, a test of alignment and a second kernel for everything strided, in code that
-nobody here can time. So it is not done; float16 on cards with more bandwidth to each multiprocessor
-than an H100 has is where to measure first.
+Published measurements differ: +4% on a V100 for the sum of two arrays (ml-explore/mlx#2330); on an
+RTX 2080 Ti nothing in float32 and up to +20% in float16 (xlite-dev/LeetCUDA#361); +27% for x**2 + 3y
+on a card that is not named (ml-explore/mlx#2444). Inside an `ElementwiseKernel` the price would be
+``raw`` arguments, a tail, a test of alignment and a second kernel for everything strided, and the
+gain could not be measured while this was written. So it is not done. Where to measure first: float16,
+and cards with more bandwidth to each multiprocessor than an H100 has.
 
 In float64 on consumer cards (RTX 4090: 1/64 of the float32 rate) a step is bound by the arithmetic
 of its root and quotient rather than by memory, whatever the width.
