@@ -138,10 +138,9 @@ def test_a_large_run_says_how_fast_it_was():
     assert "% of this machine's memory bandwidth" in done.stderr
 
 
-@pytest.mark.parametrize("size", [1, 2])
-def test_plot_is_a_picture(tmp_path, size):
+def test_plot_is_a_picture(tmp_path):
     file = tmp_path / "path.png"
-    assert run("--device", "numpy", "--size", size, "--plot", file).returncode == 0
+    assert run("--device", "numpy", "--size", 1, "--plot", file).returncode == 0
     import matplotlib.image
 
     picture = matplotlib.image.imread(file)
@@ -161,9 +160,8 @@ def test_checking_a_file_leaves_it_as_it_was(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
-@pytest.mark.parametrize("option", ["--json", "--plot"])
-def test_a_full_disk_is_one_line(option):
-    done = run("--device", "numpy", option, "/dev/full")
+def test_a_full_disk_is_one_line():
+    done = run("--device", "numpy", "--plot", "/dev/full")
     assert (done.returncode, done.stdout) == (1, article.LINES)
     assert "No space left on device" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -226,7 +224,7 @@ def test_a_terminal_sees_progress():
     import struct
     import termios
 
-    arguments = ("--device", "numpy", "--epochs", 100_000, "--every", 10**9)
+    arguments = ("--device", "numpy", "--epochs", 60_000, "--every", 10**9)
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # a new one has no width
     started = subprocess.Popen(command(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=child)
@@ -242,4 +240,4 @@ def test_a_terminal_sees_progress():
         shown += chunk
     os.close(parent)
     started.communicate(timeout=60)
-    assert b"/100001" in shown
+    assert b"/60001" in shown
