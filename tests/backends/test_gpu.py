@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import timeit
@@ -180,11 +179,12 @@ def test_the_host_costs_little_more_than_the_bare_kernel(cupy):
         "bare": lambda: bare(grad, *scalars, x, state.square_average),
         "step": lambda: optimizer.step(x, grad, state),
     }
-    ratios = []
-    for _ in range(15):
-        times = {name: timeit.timeit(call, number=200) for name, call in calls.items()}
-        ratios.append(times["step"] / times["bare"])
-    assert statistics.median(ratios) <= 1.5
+    # Whatever else the machine does only adds time: the least of many short rounds is the cost.
+    least = dict.fromkeys(calls, float("inf"))
+    for _ in range(60):
+        for name, call in calls.items():
+            least[name] = min(least[name], timeit.timeit(call, number=50))
+    assert least["step"] / least["bare"] <= 1.5
 
 
 #: Puts itself between CuPy and the driver, where every launch passes.
