@@ -18,6 +18,7 @@ import gpuprop
 from gpuprop import bandwidth
 from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
 from gpuprop.backends.checks import COMPUTE_DTYPE
+from gpuprop.backends.gpu import cuda_version
 from gpuprop.rules import RMSPROP
 
 _LARGE = 2**26  # parameters of a timed step: beyond every cache, and 0.8 GB in float32
@@ -78,7 +79,7 @@ def devices() -> Iterator[tuple[Backend, AbstractContextManager]]:
     else:
         runtime = gpu.xp.cuda.runtime
         driver, cuda = runtime.driverGetVersion(), runtime.runtimeGetVersion()
-        print(f"CuPy {gpu.xp.__version__}, CUDA {_version(cuda)}, driver for CUDA {_version(driver)}")
+        print(f"CuPy {gpu.xp.__version__}, CUDA {cuda_version(cuda)}, driver for CUDA {cuda_version(driver)}")
         for number in range(runtime.getDeviceCount()):
             yield gpu, gpu.xp.cuda.Device(number)
     try:
@@ -106,10 +107,6 @@ def main() -> int:
             failures += bool(wrong)
     print(f"selfcheck: {failures} device(s) NOT good, see above" if failures else "selfcheck: good")
     return 1 if failures else 0
-
-
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 if __name__ == "__main__":

@@ -197,7 +197,9 @@ def _cupy_with_a_device() -> Any:
             reason = "there is no NVIDIA driver on this machine"
             mend = "install one from nvidia.com/drivers if it has an NVIDIA card, else use the device 'cpu'"
         elif driver // 1000 < needed // 1000:
-            reason = f"the NVIDIA driver knows CUDA {_version(driver)} and CuPy needs {_version(needed)}"
+            reason = (
+                f"the NVIDIA driver knows CUDA {cuda_version(driver)} and CuPy needs {cuda_version(needed)}"
+            )
             mend = "update the driver, or install the CuPy of your driver's CUDA: " + install
         elif runtime.getDeviceCount() == 0:
             reason, mend = _NO_DEVICE
@@ -220,5 +222,6 @@ _NO_DEVICE = (
 )
 
 
-def _version(number: int) -> str:
+def cuda_version(number: int) -> str:
+    """What CUDA's runtime and driver call 12090, as people write it: 12.9."""
     return f"{number // 1000}.{number % 1000 // 10}"
