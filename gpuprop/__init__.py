@@ -1,23 +1,34 @@
-"""RMSProp for large parameter vectors in NumPy and CuPy arrays."""
+"""RMSProp, and the optimizers around it, for large parameter vectors in NumPy and CuPy arrays."""
 
 from __future__ import annotations
 
-from gpuprop import reference
+from gpuprop import reference, schedules
 from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
 from gpuprop.backends.threads import get_num_threads, set_num_threads
-from gpuprop.optimizers import RMSProp, State
+from gpuprop.checkpoint import load_state
+from gpuprop.optimizers import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSProp, RuleOptimizer, State
+from gpuprop.packing import pack
 from gpuprop.rules import Rule
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
     "Backend",
     "DeviceUnavailableError",
+    "Optimizer",
     "RMSProp",
     "Rule",
+    "RuleOptimizer",
     "State",
     "get_num_threads",
+    "load_state",
+    "pack",
     "reference",
+    "schedules",
     "select_backend",
     "set_num_threads",
 ]

@@ -50,8 +50,90 @@ def rmsprop(learning_rate: float, rho: float, epsilon: float, grad: Any, s_prev:
 
 
 def rmsprop_step(
-    grad: Any, x: Any, square_average: Any, learning_rate: float, rho: float, _: float, epsilon: float
-) -> tuple[Any, Any]:
-    """The new parameters and moving average, from the arrays and scalars of the rule ``rmsprop``."""
-    updates, s = rmsprop(learning_rate, rho, epsilon, grad, square_average)
-    return x - updates, s
+    *,
+    grad,
+    x,
+    square_average,
+    rho,
+    one_minus_rho,
+    epsilon,
+    gradient_average=None,
+    velocity=None,
+    learning_rate=1.0,
+    correction=1.0,
+    epsilon_inside=0.0,
+    **options,
+):
+    """The new arrays of one step, from the arrays and scalars of the rule of this name."""
+    g = _gradient(grad, x, **options)
+    s = rho * square_average + one_minus_rho * g**2
+    new, variance = {"square_average": s}, correction * s
+    if gradient_average is not None:
+        a = rho * gradient_average + one_minus_rho * g
+        new["gradient_average"] = a
+        variance = np.maximum(variance - (correction * a) ** 2, 0)
+    increment = learning_rate * g / (np.sqrt(variance + epsilon_inside) + epsilon)
+    return new | _move(x, increment, velocity, **options)
+
+
+def sgd_step(*, grad, x, velocity=None, learning_rate=1.0, **options):
+    """As `rmsprop_step`, for plain gradient descent and momentum."""
+    return _move(x, learning_rate * _gradient(grad, x, **options), velocity, **options)
+
+
+def adagrad_step(*, grad, x, square_sum, epsilon, learning_rate=1.0, epsilon_inside=0.0, **options):
+    """As `rmsprop_step`, for AdaGrad."""
+    g = _gradient(grad, x, **options)
+    square_sum = square_sum + g**2
+    increment = learning_rate * g / (np.sqrt(square_sum + epsilon_inside) + epsilon)
+    return {"square_sum": square_sum} | _move(x, increment, **options)
+
+
+def adam_step(
+    *,
+    grad,
+    x,
+    gradient_average,
+    square_average,
+    step_size,
+    beta1,
+    one_minus_beta1,
+    beta2,
+    one_minus_beta2,
+    correction,
+    epsilon,
+    **options,
+):
+    """As `rmsprop_step`, for Adam."""
+    g = _gradient(grad, x, **options)
+    m = beta1 * gradient_average + one_minus_beta1 * g
+    v = beta2 * square_average + one_minus_beta2 * g**2
+    increment = step_size * m / (np.sqrt(correction * v) + epsilon)
+    return {"gradient_average": m, "square_average": v} | _move(x, increment, **options)
+
+
+def _gradient(grad, x, gradient_scale=1.0, clip_value=np.inf, weight_decay=0.0, **_):
+    """The gradient that the moments see: scaled (-1 to maximise), clipped, then with L2 decay."""
+    g = np.clip(gradient_scale * grad, -clip_value, clip_value)
+    return g + weight_decay * x if weight_decay else g
+
+
+def _move(
+    x,
+    increment,
+    velocity=None,
+    momentum=0.0,
+    velocity_share=1.0,
+    increment_share=0.0,
+    shrink=1.0,
+    lower=-np.inf,
+    upper=np.inf,
+    **_,
+):
+    """The new x, and velocity where there is one: shares (1, 0) are Polyak's, (momentum, 1) Nesterov's."""
+    new = {}
+    if velocity is not None:
+        new["velocity"] = v = momentum * velocity + increment
+        increment = velocity_share * v + (increment_share * increment if increment_share else 0)
+    new["x"] = np.clip(shrink * x - increment, lower, upper)
+    return new

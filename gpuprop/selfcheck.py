@@ -18,8 +18,7 @@ import gpuprop
 from gpuprop import bandwidth
 from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
 from gpuprop.backends.checks import COMPUTE_DTYPE
-from gpuprop.backends.gpu import cuda_version
-from gpuprop.rules import RMSPROP
+from gpuprop.backends.cuda import cuda_version
 
 _LARGE = 2**26  # parameters of a timed step: beyond every cache, and 0.8 GB in float32
 _EPOCHS = 101
@@ -61,7 +60,7 @@ def speed(backend: Backend) -> str:
     while len(rounds) < 5 and sum(rounds) < 2:
         rounds.append(bandwidth.seconds(backend, lambda: optimizer.step(x, grad, state)))
     median = statistics.median(rounds)
-    moved = n * bandwidth.bytes_per_parameter(RMSPROP, 4) / median
+    moved = n * bandwidth.bytes_per_parameter(gpuprop.RMSProp().rule, 4) / median
     peak = bandwidth.peak_bandwidth(backend)
     of = peak or bandwidth.measured_bandwidth(backend)
     return (

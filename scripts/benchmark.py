@@ -27,7 +27,6 @@ from contenders import CONTENDERS, Absent, Problem
 
 import gpuprop
 from gpuprop import bandwidth
-from gpuprop.rules import RMSPROP
 
 SIZES = [2, 10**2, 10**3, 10**4, 10**5, 10**6, 10**7, 2 * 10**7, 10**8]
 #: Arrays alive at the worst moment: the shared three, optax's own, and whole-array temporaries.
@@ -155,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"\n{size:,} parameters, {dtype}: left out, would not fit in memory")
                 continue
             times, absent = measure(backend, size, dtype, options.contenders, options.rounds)
-            moved = size * bandwidth.bytes_per_parameter(RMSPROP, itemsize)
+            moved = size * bandwidth.bytes_per_parameter(gpuprop.RMSProp().rule, itemsize)
             row = {"size": size, "dtype": dtype, "bytes_per_step": moved, **summary(times)}
             rows.append(row)
             print_table(row, peak)

@@ -15,14 +15,24 @@ from typing import NamedTuple
 import numpy as np
 from command_line import Parser
 
-from gpuprop import bandwidth, rules
+import gpuprop
+from gpuprop import bandwidth
 from gpuprop.backends import checks
 
 #: Memory bandwidth in bytes per second, from NVIDIA's data sheets: "H100 Tensor Core GPU" (SXM),
 #: "A100 80GB" (SXM), "Ada GPU Architecture" (GeForce RTX 4090, 384 bits of GDDR6X at 21 Gb/s).
 CARDS = {"H100": 3.35e12, "A100": 2.039e12, "RTX 4090": 1.008e12}
 
-RULES = {rule.name: rule for rule in vars(rules).values() if isinstance(rule, rules.Rule)}
+RULES = {
+    "rmsprop": gpuprop.RMSProp().rule,
+    "rmsprop_momentum": gpuprop.RMSProp(momentum=0.9).rule,
+    "rmsprop_momentum_centered": gpuprop.RMSProp(momentum=0.9, centered=True).rule,
+    "sgd": gpuprop.SGD().rule,
+    "sgd_momentum": gpuprop.SGD(momentum=0.9).rule,
+    "adagrad": gpuprop.AdaGrad().rule,
+    "adam": gpuprop.Adam().rule,
+    "adamw": gpuprop.AdamW().rule,
+}
 
 
 class Operation(NamedTuple):
@@ -108,7 +118,7 @@ def print_unfused(dtype: str) -> None:
             print(f"| `{text}` | {reads} | {writes} | {moved} | {milliseconds(moved)} |")
         reads, writes = (sum(o[k] for o in operations) for k in (1, 2))
         moved = (reads + writes) * itemsize
-        fused = bandwidth.bytes_per_parameter(rules.RMSPROP, itemsize)
+        fused = bandwidth.bytes_per_parameter(RULES["rmsprop"], itemsize)
         print(f"| all, {moved / fused:.1f} x fused | {reads} | {writes} | {moved} | {milliseconds(moved)} |")
 
 

@@ -16,7 +16,6 @@ import math
 import os
 import sys
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,11 @@ import numpy as np
 
 import gpuprop
 from gpuprop import bandwidth
-from gpuprop.rules import RMSPROP
 
 #: Parameters from which one step is worth a line about its speed.
 LARGE = 100_000
+
+HYPERPARAMETERS = ("learning_rate", "rho", "epsilon")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, gpuprop.RMSProp]:
@@ -120,7 +120,9 @@ def minimise(
 def speed(options: argparse.Namespace, backend: gpuprop.Backend, seconds: list[float]) -> dict[str, Any]:
     """The median step against the memory of this machine."""
     median = sorted(seconds)[len(seconds) // 2]
-    moved = options.size * bandwidth.bytes_per_parameter(RMSPROP, np.dtype(options.dtype).itemsize)
+    moved = options.size * bandwidth.bytes_per_parameter(
+        gpuprop.RMSProp().rule, np.dtype(options.dtype).itemsize
+    )
     try:
         measured = bandwidth.measured_bandwidth(backend, options.dtype)
     except ImportError:  # without Numba there is nothing to measure with
@@ -181,7 +183,8 @@ def report(
         )
     if options.json:
         about = {"device": backend.name, "device_description": backend.describe(), "versions": versions()}
-        about |= {"hyperparameters": asdict(optimizer), "size": options.size, "dtype": options.dtype}
+        about |= {"hyperparameters": {name: getattr(optimizer, name) for name in HYPERPARAMETERS}}
+        about |= {"size": options.size, "dtype": options.dtype}
         write_json(options.json, {**measured, **about, "trajectory": path.tolist()})
     if options.plot:
         from figures import plot_descent

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 
-from gpuprop import bandwidth
-from gpuprop.rules import RMSPROP
+from gpuprop import RMSProp, bandwidth
 
 
 def test_traffic_of_rmsprop():
-    assert bandwidth.bytes_per_parameter(RMSPROP, 4) == 20  # reads grad, x, s; writes x, s
+    assert bandwidth.bytes_per_parameter(RMSProp().rule, 4) == 20  # reads grad, x, s; writes x, s
 
 
 @pytest.mark.parametrize("size", [3, 1_000_003])

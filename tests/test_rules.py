@@ -3,7 +3,7 @@ import pytest
 from trial_rules import EVERYTHING
 
 import gpuprop
-from gpuprop.rules import RMSPROP, Rule
+from gpuprop import RMSProp, Rule
 
 
 def rule(body: str, **changes: tuple[str, ...]) -> Rule:
@@ -70,7 +70,7 @@ def test_refuses_a_name_that_no_kernel_could_carry():
 
 
 def test_arrays_are_in_the_order_of_a_kernel():
-    assert RMSPROP.arrays == ("grad", "x", "square_average")
+    assert RMSProp().rule.arrays == ("grad", "x", "square_average")
 
 
 def everything(grad, register, x, double, limit, i):

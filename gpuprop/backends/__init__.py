@@ -17,6 +17,9 @@ __all__ = ["Backend", "DeviceUnavailableError", "backend_of", "select_backend"]
 #: From the fastest down: what "auto" tries, and where a fallback goes on.
 NAMES = ("gpu", "cpu", "numpy")
 
+#: What DLPack calls CUDA's memory: on the device, and managed. (Pinned host memory is not among them.)
+_CUDA_DEVICES = (2, 13)
+
 
 def select_backend(device: str = "auto", *, fallback: bool = False) -> Backend:
     """Choose where updates run.
@@ -64,7 +67,7 @@ def backend_of(array: Any) -> Backend:
     Raises
     ------
     TypeError
-        It is neither a NumPy nor a CuPy array.
+        It is neither a NumPy nor a CuPy array, nor one to be shared through DLPack.
     ValueError
         ``GPUPROP_DEVICE`` names no device.
     """
@@ -73,8 +76,15 @@ def backend_of(array: Any) -> Backend:
     cupy = sys.modules.get("cupy")
     if cupy is not None and isinstance(array, cupy.ndarray):
         return _backend("gpu")
+    if hasattr(array, "__dlpack_device__"):
+        device = int(array.__dlpack_device__()[0])
+        if device in _CUDA_DEVICES:
+            return _backend("gpu")
+        if device == 1:
+            return _host_backend(_auto() == "numpy")
     raise TypeError(
-        f"x is a {type(array).__name__}; it must be one NumPy or CuPy array of float16, float32 or float64"
+        f"x is a {type(array).__name__}; it must be one NumPy or CuPy array of floats, or an array on the "
+        "CPU or a CUDA device that can be shared through DLPack"
     )
 
 

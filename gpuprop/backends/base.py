@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -31,7 +32,7 @@ class Backend(ABC):
     xp: ModuleType
 
     @abstractmethod
-    def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[float]) -> None:
+    def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], skipped: Any = None) -> None:
         """Apply `rule` in place.
 
         Parameters
@@ -39,14 +40,36 @@ class Backend(ABC):
         rule : Rule
         arrays : sequence of array
             In the order of ``rule.arrays``; of one shape, dtype and device.
-        scalars : sequence of float
+        scalars : sequence of float, or of what `clip_scale` gave
             In the order of ``rule.scalars``; rounded once to the dtype of the computation.
+        skipped : array of one integer, optional
+            Elements where the first array is not finite are left as they are, and counted here.
 
         Raises
         ------
         TypeError, ValueError
             An array cannot take part; nothing has been written.
         """
+
+    @abstractmethod
+    def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool) -> Any:
+        """`sign` times the factor that brings `grad` to at most the norm `clip_norm`.
+
+        Parameters
+        ----------
+        grad : array, real and checked
+        clip_norm, sign : float
+        skip : bool
+            Leave elements that are not finite out of the norm.
+
+        Returns
+        -------
+        float, or an array on the device of `grad`, so that nobody waits for it
+        """
+
+    @abstractmethod
+    def nonfinite(self, grad: Any) -> tuple[int, tuple[int, ...]]:
+        """How many elements of a real array are not finite, and the index of the first."""
 
     @abstractmethod
     def describe(self) -> str:
@@ -60,8 +83,27 @@ class Backend(ABC):
         """`a` as a NumPy array, copied only where it must be."""
         return np.asarray(a)
 
-    def zeros_like(self, x: Any) -> Any:
-        """Zeros of the shape, dtype and device of `x`.
+    def adopt(self, name: str, array: Any) -> Any:
+        """`array` itself, or this library's view of another library's memory.
+
+        Raises
+        ------
+        TypeError
+            It cannot be shared through DLPack.
+        """
+        if isinstance(array, self.xp.ndarray) or not hasattr(array, "__dlpack__"):
+            return array
+        try:
+            return self.xp.from_dlpack(array)
+        except Exception as error:
+            kind = type(array)
+            raise TypeError(
+                f"{name} is a {kind.__module__}.{kind.__name__} that {self.xp.__name__} cannot share "
+                f"through DLPack: {error}"
+            ) from error
+
+    def full_like(self, x: Any, value: float) -> Any:
+        """An array of the shape, dtype and device of `x`, filled with `value` (of complex ones, both parts).
 
         Raises
         ------
@@ -69,7 +111,16 @@ class Backend(ABC):
             `x` cannot be updated in place by this backend.
         """
         check_array(self, "x", x, written=True)
-        return self.xp.zeros_like(x, subok=False)
+        full = self._allocate(x)
+        full[...] = complex(value, value) if x.dtype.kind == "c" else value
+        return full
+
+    def _allocate(self, x: Any) -> Any:
+        return self.xp.empty_like(x, subok=False)
+
+    def counter_beside(self, x: Any) -> Any:
+        """A count of 0 on the device of `x`."""
+        return self.xp.zeros(1, self.xp.int64)
 
     def synchronize(self) -> None:  # noqa: B027 - the host has nothing to wait for
         """Wait until the work given to the device is done."""
@@ -77,6 +128,10 @@ class Backend(ABC):
     def device_of(self, array: Any) -> int | None:
         """The number of the array's device; None for the host."""
         return None
+
+    def on_device_of(self, array: Any) -> AbstractContextManager[Any]:
+        """Makes the array's device the current one."""
+        return nullcontext()
 
     def address_of(self, array: Any) -> int:
         """Where the array's first element is."""
@@ -93,3 +148,8 @@ class Backend(ABC):
         from gpuprop.backends import select_backend
 
         return select_backend, (self.name,)
+
+
+def clip_factor(norm: float, clip_norm: float) -> float:
+    """What brings a vector of this norm to at most `clip_norm`; NaN for a NaN."""
+    return 1.0 if norm <= clip_norm else clip_norm / norm

@@ -19,10 +19,43 @@ COMPUTE_DTYPE: dict[np.dtype, np.dtype] = {
     np.dtype("float32"): np.dtype("float32"),
     np.dtype("float64"): np.dtype("float64"),
 }
+_ALLOWED = "float16, bfloat16, float32, float64, complex64 or complex128"
 
 
-def check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> None:
-    """Refuse what `rule` cannot update: see `Backend.update`."""
+def compute_dtype(dtype: np.dtype) -> np.dtype | None:
+    """The type in which a kernel computes on real arrays of `dtype`; None where it cannot."""
+    known = COMPUTE_DTYPE.get(dtype)
+    if known is None and dtype.name == "bfloat16" and dtype.isnative:
+        # ml_dtypes gives this type to NumPy where it is loaded; the package does not need it.
+        return np.dtype("float32")
+    return known
+
+
+def prepare(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
+    """`arrays` as real arrays of the backend's own kind, on the same memory.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `rule` cannot update them: see `Backend.update`.
+    """
+    adopted = [backend.adopt(name, a) for name, a in zip(rule.arrays, arrays, strict=True)]
+    _check_arrays(backend, rule, adopted)
+    return [as_real(backend, array) for array in adopted]
+
+
+def as_real(backend: Backend, array: Any) -> Any:
+    """A complex array as one of pairs of reals, with one more axis of length 2."""
+    if array.dtype.kind != "c":
+        return array
+    real = array.real
+    if array.flags.c_contiguous and array.ndim:
+        return array.view(real.dtype).reshape(*array.shape, 2)
+    shape, strides = (*array.shape, 2), (*array.strides, real.itemsize)
+    return backend.xp.lib.stride_tricks.as_strided(real, shape, strides)
+
+
+def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> None:
     main, x = rule.writes[0], arrays[len(rule.reads)]
     for name, array in zip(rule.arrays, arrays, strict=True):
         check_array(backend, name, array, written=name in rule.writes)
@@ -63,15 +96,16 @@ def check_array(backend: Backend, name: str, array: Any, *, written: bool) -> No
             f"{name} is a {kind.__module__}.{kind.__name__}; it must be a {module}.ndarray of the dtype "
             f"and shape of the parameters"
         )
-    if array.dtype not in COMPUTE_DTYPE:
+    dtype = array.real.dtype if array.dtype.kind == "c" else array.dtype
+    if compute_dtype(dtype) is None:
         raise TypeError(
-            f"{name} has dtype {array.dtype!r}; it must be float16, float32 or float64 in native "
-            "byte order, and the same for all arrays"
+            f"{name} has dtype {array.dtype!r}; it must be {_ALLOWED} in native byte order, and the same "
+            "for all arrays"
         )
     flags = array.flags
     if isinstance(array, np.ndarray) and written and not flags.writeable:
         raise ValueError(f"{name} is read-only; it must be writable, as {name}.copy() is")
-    if backend.address_of(array) % array.itemsize:
+    if backend.address_of(array) % array.dtype.alignment:
         raise ValueError(f"{name} is not aligned in memory; {name}.copy() is")
     if written and not (flags.c_contiguous or flags.f_contiguous) and _overlaps_itself(array):
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numba
 import numpy as np
 
-from gpuprop.backends import threads
-from gpuprop.backends.base import Backend
-from gpuprop.backends.checks import check_arrays
-from gpuprop.backends.loops import Loops, converts_half
+from gpuprop.backends import reductions, threads
+from gpuprop.backends.base import Backend, clip_factor
+from gpuprop.backends.checks import prepare
+from gpuprop.backends.intrinsics import converts_half
+from gpuprop.backends.loops import Loops
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
 
@@ -22,7 +24,7 @@ class CPUBackend(Backend):
     xp = np
 
     def __init__(self) -> None:
-        self._loops: dict[tuple[Rule, str, int], Loops] = {}
+        self._loops: dict[tuple[Rule, np.dtype, int, bool], Loops] = {}
         self._plain = NumPyBackend()
         self._vectors: dict[tuple[Rule, str], Loops] = {}  # contiguous: they need no preparation
 
@@ -30,40 +32,61 @@ class CPUBackend(Backend):
         n = threads.get_num_threads()
         return f"{_cpu_name()}, {n} thread{'s' * (n > 1)}, Numba {numba.__version__}"
 
-    def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[float]) -> None:
+    def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], skipped: Any = None) -> None:
+        if skipped is None and self._ran_at_once(rule, arrays, scalars):
+            return
+        arrays = prepare(self, rule, arrays)
+        x = arrays[len(rule.reads)]
+        if x.size == 0:
+            return
+        if not _converts(x.dtype):
+            return self._plain.update(rule, arrays, scalars, skipped)
+        views, ndim = _simplest_views(arrays, x)
+        key = rule, x.dtype, ndim, skipped is not None
+        if key not in self._loops:
+            self._loops[key] = Loops(*key)
+            if ndim == 0 and x.dtype.itemsize != 2 and skipped is None:
+                self._vectors[rule, x.dtype.char] = self._loops[key]
+        if not self._loops[key].run(views, scalars, skipped):
+            raise AssertionError(f"{rule} ran on nothing: its compiled checks refuse what Python's let pass")
+
+    def _ran_at_once(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> bool:
+        """Update contiguous arrays whose loop is compiled; its own guard checks them in nanoseconds."""
         try:
             shape = arrays[-1].shape
             for array in arrays:  # Numba is slow to say that a layout is not one that it knows
                 if type(array) is not np.ndarray or not array.flags.c_contiguous or array.shape != shape:
-                    break
-            else:
-                loops = self._vectors[rule, array.dtype.char]
-                flat = arrays if len(shape) == 1 else [array.reshape(-1) for array in arrays]
-                if loops.run(flat, scalars):
-                    return
+                    return False
+            loops = self._vectors[rule, array.dtype.char]
+            flat = arrays if len(shape) == 1 else [array.reshape(-1) for array in arrays]
+            return loops.run(flat, scalars)
         except (KeyError, TypeError, AttributeError):
-            pass  # not compiled yet, or not arrays of that dtype: the checks below will tell
-        check_arrays(self, rule, arrays)
-        x = arrays[len(rule.reads)]
-        if x.size == 0:
-            return
-        if x.dtype == np.float16 and not converts_half():
-            return self._plain.update(rule, arrays, scalars)
-        views, ndim = _simplest_views(arrays, x)
-        key = rule, x.dtype.char, ndim
-        if key not in self._loops:
-            self._loops[key] = Loops(*key)
-            if ndim == 0 and x.dtype != np.float16:
-                self._vectors[rule, x.dtype.char] = self._loops[key]
-        if not self._loops[key].run(views, scalars):
-            raise AssertionError(f"{rule} ran on nothing: its compiled checks refuse what Python's let pass")
+            return False  # not compiled yet, or not arrays of that dtype: the full checks will tell
+
+    def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool) -> float:
+        if not _converts(grad.dtype):
+            return self._plain.clip_scale(grad, clip_norm, sign, skip)
+        squares = reductions.sum_of_squares(grad, skip)
+        return sign * clip_factor(math.sqrt(squares), clip_norm)
+
+    def nonfinite(self, grad: Any) -> tuple[int, tuple[int, ...]]:
+        if _converts(grad.dtype) and not reductions.count_nonfinite(grad):
+            return 0, ()
+        return self._plain.nonfinite(grad)
+
+
+def _converts(dtype: np.dtype) -> bool:
+    return dtype != np.float16 or converts_half()
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    """Numba has no arithmetic in 16 bits, but can move them."""
+    return array.view(np.uint16) if array.dtype.itemsize == 2 else array
 
 
 def _simplest_views(arrays: Sequence[np.ndarray], x: np.ndarray) -> tuple[list[np.ndarray], int]:
     """Views of the same elements, contiguous where they can be, and the number of strided axes."""
-    if x.dtype == np.float16:  # Numba has no arithmetic in it, but can move its 16 bits
-        arrays = [array.view(np.uint16) for array in arrays]
-    plain = [array.view(np.ndarray) for array in arrays]
+    plain = [_bits(array).view(np.ndarray) for array in arrays]
     outermost_first = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
     views = [array.transpose(outermost_first) for array in plain]
     if all(view.flags.c_contiguous for view in views):

@@ -1,27 +1,4 @@
-"""`Rule` to a CUDA kernel: one `cupy.ElementwiseKernel`, one launch a step.
-
-Why the kernel loads one element at a time
-------------------------------------------
-CuPy's loop gives each thread one element, so a float32 kernel makes 32-bit accesses (and
-``scripts/inspect_kernels.py`` shows three loads and two stores of them, nothing more). Wider ones
-pay where a multiprocessor has too few bytes under way to cover the memory's latency. By Little's
-law it needs bandwidth x latency: with some 600 cycles to memory, an H100 (3.35 TB/s, 132
-multiprocessors, 1.75 GHz) needs 8.7 KB each, an A100 (2.04 TB/s, 108, 1.41 GHz) 8.0 KB and an RTX
-4090 (1.01 TB/s, 128, 2.5 GHz) 1.9 KB. The three loads of this kernel do not depend on each other,
-and its registers allow every thread that fits (2048, on the RTX 4090 1536): in float32 that is 24.6
-KB (18.4 KB) under way, in float16 12.3 KB (9.2 KB), each above the need. A warp's 32-bit accesses
-already fill whole 128-byte lines.
-
-Published measurements differ: +4% on a V100 for the sum of two arrays (ml-explore/mlx#2330); on an
-RTX 2080 Ti nothing in float32 and up to +20% in float16 (xlite-dev/LeetCUDA#361); +27% for x**2 + 3y
-on a card that is not named (ml-explore/mlx#2444). Inside an `ElementwiseKernel` the price would be
-``raw`` arguments, a tail, a test of alignment and a second kernel for everything strided, and the
-gain could not be measured while this was written. So it is not done. Where to measure first: float16,
-and cards with more bandwidth to each multiprocessor than an H100 has.
-
-In float64 on consumer cards (RTX 4090: 1/64 of the float32 rate) a step is bound by the arithmetic
-of its root and quotient rather than by memory, whatever the width.
-"""
+"""The GPU backend: fused kernels on CuPy arrays."""
 
 from __future__ import annotations
 
@@ -30,20 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.arithmetic import PREFIX
-from gpuprop.backends.base import Backend, DeviceUnavailableError
-from gpuprop.backends.checks import COMPUTE_DTYPE, check_array, check_arrays
+from gpuprop.backends.base import Backend
+from gpuprop.backends.checks import check_array, compute_dtype, prepare
+from gpuprop.backends.cuda import cupy_with_a_device
+from gpuprop.backends.kernels import clip_kernel, elementwise_kernel, sum_kernel
 from gpuprop.rules import Rule
-
-#: Contraction to fused multiply-adds would gain nothing in a kernel that waits for memory, and
-#: without it a GPU gives the very bits of the CPU and of NumPy.
-COMPILER_OPTIONS = ("--fmad=false",)
-
-_PREAMBLE = """
-template <typename T> __device__ T minimum(T a, T b) { return a < b || a != a ? a : b; }
-template <typename T> __device__ T maximum(T a, T b) { return a > b || a != a ? a : b; }
-template <typename T> __device__ T where(bool condition, T a, T b) { return condition ? a : b; }
-"""
 
 
 class GPUBackend(Backend):
@@ -52,10 +20,10 @@ class GPUBackend(Backend):
     name = "gpu"
 
     def __init__(self) -> None:
-        self.xp = _cupy_with_a_device()
+        self.xp = cupy_with_a_device()
         self._ndarray = self.xp.ndarray
         self._current_device = self.xp.cuda.runtime.getDevice
-        self._kernels: dict[tuple[Rule, str], Any] = {}
+        self._kernels: dict[tuple[Any, ...], Any] = {}
 
     def describe(self) -> str:
         device = self.xp.cuda.Device()
@@ -65,41 +33,78 @@ class GPUBackend(Backend):
     def to_host(self, a: Any) -> np.ndarray:
         return self.xp.asnumpy(a)
 
-    def zeros_like(self, x: Any) -> Any:
+    def full_like(self, x: Any, value: float) -> Any:
         check_array(self, "x", x, written=True)
         with x.device:
-            try:
-                return self.xp.zeros_like(x)
-            except self.xp.cuda.memory.OutOfMemoryError as error:
-                free, total = self.xp.cuda.runtime.memGetInfo()
-                raise MemoryError(
-                    f"there is no room for the {x.nbytes} bytes for an array like x on device "
-                    f"{x.device.id}, where {free} of {total} are free; free some, or let "
-                    "cupy.get_default_memory_pool().free_all_blocks() give back what CuPy holds"
-                ) from error
+            return super().full_like(x, value)
+
+    def _allocate(self, x: Any) -> Any:
+        try:
+            return self.xp.empty_like(x)
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            free, total = self.xp.cuda.runtime.memGetInfo()
+            raise MemoryError(
+                f"there is no room for the {x.nbytes} bytes for an array like x on device "
+                f"{x.device.id}, where {free} of {total} are free; free some, or let "
+                "cupy.get_default_memory_pool().free_all_blocks() give back what CuPy holds"
+            ) from error
+
+    def counter_beside(self, x: Any) -> Any:
+        with x.device:
+            return self.xp.zeros(1, self.xp.uint64)  # which CUDA can count in atomically
 
     def synchronize(self) -> None:
         self.xp.cuda.Device().synchronize()
 
-    def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[float]) -> None:
+    def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], skipped: Any = None) -> None:
         if not self._are_plainly_right(arrays):
-            check_arrays(self, rule, arrays)
+            arrays = prepare(self, rule, arrays)
         first = len(rule.reads)
         x = arrays[first]
-        key = rule, x.dtype.char
+        key = rule, x.dtype.char, skipped is None, *map(type, scalars)
         if key not in self._kernels:
-            self._kernels[key] = elementwise_kernel(rule, x.dtype.name)
-        arguments = (*arrays[:first], *scalars, *arrays[first:])
+            on_device = [
+                n for n, s in zip(rule.scalars, scalars, strict=True) if isinstance(s, self._ndarray)
+            ]
+            skips = skipped is not None
+            self._kernels[key] = elementwise_kernel(rule, x.dtype.name, skips=skips, on_device=on_device)
+        counter = () if skipped is None else (skipped,)
+        arguments = (*arrays[:first], *scalars, *arrays[first:], *counter)
         if x.data.device_id == self._current_device():
             self._kernels[key](*arguments)
         else:
             with x.device:
                 self._kernels[key](*arguments)
 
+    def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool) -> Any:
+        with grad.device:
+            sums = self._sums(grad, "finite square" if skip else "square")
+            scale = self.xp.empty(1, compute_dtype(grad.dtype))
+            return clip_kernel(grad.dtype.name)(sums, clip_norm, sign, scale)
+
+    def nonfinite(self, grad: Any) -> tuple[int, tuple[int, ...]]:
+        with grad.device:
+            count = int(self.to_host(self._sums(grad, "not finite")).sum())
+            if not count:
+                return 0, ()
+            place = int(self.xp.argmin(self.xp.isfinite(grad.astype(compute_dtype(grad.dtype)))))
+        return count, tuple(map(int, np.unravel_index(place, grad.shape)))
+
+    def _sums(self, array: Any, term: str) -> Any:
+        """At most 512 sums, which together are that over all elements."""
+        flat = array.reshape(-1) if array.flags.c_contiguous else array
+        # One thread for 64 elements, up to what the largest GPU can hold at a time.
+        sums = self.xp.empty(min(max(array.size // 64, 1), 2**18), np.float64)
+        sum_kernel(array.dtype.name, term)(flat, array.size, sums)
+        if sums.size <= 512:
+            return sums
+        fewer = self.xp.empty(512, np.float64)
+        return sum_kernel("float64", "value")(sums, sums.size, fewer)
+
     def _are_plainly_right(self, arrays: Sequence[Any]) -> bool:
         """Whether all is well at a glance; else the full checks decide, which cost as a launch."""
         last = arrays[-1]
-        if type(last) is not self._ndarray or last.dtype not in COMPUTE_DTYPE:
+        if type(last) is not self._ndarray or compute_dtype(last.dtype) is None:
             return False
         dtype, shape, device, nbytes = last.dtype, last.shape, last.data.device_id, last.nbytes
         addresses: list[int] = []
@@ -123,6 +128,9 @@ class GPUBackend(Backend):
     def device_of(self, array: Any) -> int:
         return array.device.id
 
+    def on_device_of(self, array: Any) -> Any:
+        return array.device
+
     def address_of(self, array: Any) -> int:
         return array.data.ptr
 
@@ -130,98 +138,3 @@ class GPUBackend(Backend):
         if a.flags.c_contiguous and b.flags.c_contiguous:
             return a.data.ptr < b.data.ptr + b.nbytes and b.data.ptr < a.data.ptr + a.nbytes
         return True
-
-
-def elementwise_kernel(rule: Rule, dtype: str) -> Any:
-    """The kernel of a rule; to make it needs CuPy, but no device.
-
-    Parameters
-    ----------
-    rule : Rule
-    dtype : {"float16", "float32", "float64"}
-        Of the arrays. float16 is loaded and stored as such and computed in float32.
-
-    Returns
-    -------
-    cupy.ElementwiseKernel
-        Called with the arrays that the rule reads, its scalars, and the arrays that it writes.
-    """
-    import cupy
-
-    compute = COMPUTE_DTYPE[np.dtype(dtype)].name
-    real = {"float32": "float", "float64": "double"}[compute]
-    # Each element is loaded once into a local of the computing type and stored once at the end:
-    # through CuPy's references the compiler would have to load again after every store.
-    lines = [f"typedef {real} real;"]
-    lines += [f"real {PREFIX}{name} = array_{name};" for name in rule.arrays]
-    lines += [f"const real {PREFIX}{name} = scalar_{name};" for name in rule.scalars]
-    lines += [
-        f"{'real ' if declares else ''}{target} = {value};" for target, value, declares in rule.assignments
-    ]
-    lines += [f"array_{name} = {PREFIX}{name};" for name in rule.writes]
-    inputs = [f"{dtype} array_{name}" for name in rule.reads]
-    inputs += [f"{compute} scalar_{name}" for name in rule.scalars]
-    return cupy.ElementwiseKernel(
-        ", ".join(inputs),
-        ", ".join(f"{dtype} array_{name}" for name in rule.writes),
-        "\n".join(lines),
-        f"gpuprop_{rule.name}_{dtype}",
-        preamble=_PREAMBLE,
-        no_return=True,
-        options=COMPILER_OPTIONS,
-    )
-
-
-def _cupy_with_a_device() -> Any:
-    """Import CuPy and make sure that it finds a device.
-
-    Raises
-    ------
-    DeviceUnavailableError
-        With the reason and the command that mends it.
-    """
-    install = 'python -m pip install "gpuprop[cuda12]" (or "gpuprop[cuda13]")'
-    try:
-        import cupy
-    except ModuleNotFoundError as error:
-        if error.name != "cupy":
-            raise DeviceUnavailableError(f"CuPy cannot be imported ({error}); mend: {install}") from error
-        raise DeviceUnavailableError(f"CuPy is not installed; mend: {install}") from None
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise DeviceUnavailableError(f"CuPy cannot be imported ({text}); mend: {install}") from error
-    runtime = cupy.cuda.runtime
-    try:
-        driver, needed = runtime.driverGetVersion(), runtime.runtimeGetVersion()
-        if driver == 0:
-            reason = "there is no NVIDIA driver on this machine"
-            mend = "install one from nvidia.com/drivers if it has an NVIDIA card, else use the device 'cpu'"
-        elif driver // 1000 < needed // 1000:
-            reason = (
-                f"the NVIDIA driver knows CUDA {cuda_version(driver)} and CuPy needs {cuda_version(needed)}"
-            )
-            mend = "update the driver, or install the CuPy of your driver's CUDA: " + install
-        elif runtime.getDeviceCount() == 0:
-            reason, mend = _NO_DEVICE
-        else:
-            cupy.cuda.nvrtc.getVersion()
-            return cupy
-    except ImportError as error:
-        reason, mend = f"CuPy finds no NVRTC, with which it compiles kernels ({error})", install
-    except runtime.CUDARuntimeError as error:
-        if "cudaErrorNoDevice" in str(error):
-            reason, mend = _NO_DEVICE
-        else:
-            reason, mend = f"CUDA says {error}", "see nvidia-smi"
-    raise DeviceUnavailableError(f"{reason}; mend: {mend}")
-
-
-_NO_DEVICE = (
-    "the NVIDIA driver shows no device to this process",
-    "look at nvidia-smi and at the environment variable CUDA_VISIBLE_DEVICES",
-)
-
-
-def cuda_version(number: int) -> str:
-    """What CUDA's runtime and driver call 12090, as people write it: 12.9."""
-    return f"{number // 1000}.{number % 1000 // 10}"

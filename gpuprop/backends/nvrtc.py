@@ -12,15 +12,16 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
-from gpuprop.backends.checks import COMPUTE_DTYPE
-from gpuprop.backends.gpu import COMPILER_OPTIONS, elementwise_kernel
+from gpuprop.backends.checks import compute_dtype
+from gpuprop.backends.kernels import COMPILER_OPTIONS, TERMS, clip_kernel, elementwise_kernel, sum_kernel
 from gpuprop.rules import Rule
 
 #: Compute capabilities, times ten: V100, T4, A100, RTX 30, RTX 40, H100, B200, RTX 50.
@@ -191,6 +192,8 @@ def cuda_source(
     ndim: int = 1,
     contiguous: bool = True,
     index_32_bits: bool = True,
+    skips: bool = False,
+    on_device: Collection[str] = (),
 ) -> str:
     """The CUDA C++ that CuPy compiles for `rule` on such arrays.
 
@@ -199,32 +202,70 @@ def cuda_source(
     name : str
         For the kernel.
     rule : Rule
-    dtype : {"float16", "float32", "float64"}
+    dtype : {"float16", "bfloat16", "float32", "float64"}
     ndim : int
         Dimensions of the arrays (CuPy flattens contiguous ones to 1).
     contiguous, index_32_bits : bool
         Whether the arrays are C-contiguous, and small enough for 32-bit indices.
+    skips, on_device
+        As for `elementwise_kernel`.
     """
     import cupy
     from cupy._core import _carray, _kernel, _scalar
 
     array, indexer, scalar = 1, 2, 3  # CuPy's _ArgKind
-    kernel = elementwise_kernel(rule, dtype)
-    element = cupy.dtype(dtype)
-    compute = COMPUTE_DTYPE[element]
+    kernel = elementwise_kernel(rule, dtype, skips=skips, on_device=on_device)
+    element, counter = cupy.dtype(dtype), cupy.dtype("uint64")
+    compute = compute_dtype(element)
+    layout = (ndim, contiguous, index_32_bits)
 
-    def arrays(count: int) -> list:
-        layout = (ndim, contiguous, index_32_bits)
-        return [_kernel._ArgInfo(array, cupy.ndarray, element, *layout) for _ in range(count)]
+    def info(kind: int, of: type, element: Any, *shape: Any) -> Any:
+        return _kernel._ArgInfo(kind, of, element, *shape)
 
-    infos = [
-        *arrays(len(rule.reads)),
-        *(_kernel._ArgInfo(scalar, _scalar.CScalar, compute, 0, True, True) for _ in rule.scalars),
-        *arrays(len(rule.writes)),
-        _kernel._ArgInfo(indexer, _carray.Indexer, None, ndim, True, index_32_bits),
-    ]
-    inputs = (*(element for _ in rule.reads), *(None for _ in rule.scalars))
-    types = kernel._decide_params_type(inputs, tuple(element for _ in rule.writes))[-1]
+    infos, inputs, outputs = [], [], [element for _ in rule.writes]
+    for _ in rule.reads:
+        infos.append(info(array, cupy.ndarray, element, *layout))
+        inputs.append(element)
+    for name_of_scalar in rule.scalars:
+        if name_of_scalar in on_device:
+            infos.append(info(array, cupy.ndarray, compute, 1, True, True))
+            inputs.append(compute)
+        else:
+            infos.append(info(scalar, _scalar.CScalar, compute, 0, True, True))
+            inputs.append(None)
+    infos += [info(array, cupy.ndarray, element, *layout) for _ in rule.writes]
+    if skips:
+        infos.append(info(array, cupy.ndarray, counter, 1, True, True))
+        outputs.append(counter)
+    infos.append(info(indexer, _carray.Indexer, None, ndim, True, index_32_bits))
+    return _code(name, kernel, infos, inputs, outputs)
+
+
+def reduction_sources(dtype: str) -> dict[str, str]:
+    """The CUDA C++ of the sums over contiguous arrays of `dtype` and of what is made of them, by name."""
+    import cupy
+    from cupy._core import _carray, _kernel, _scalar
+
+    element, double = cupy.dtype(dtype), cupy.dtype("float64")
+    array, indexer, number = (
+        lambda dtype: _kernel._ArgInfo(1, cupy.ndarray, dtype, 1, True, True),
+        _kernel._ArgInfo(2, _carray.Indexer, None, 1, True, True),
+        lambda dtype: _kernel._ArgInfo(3, _scalar.CScalar, cupy.dtype(dtype), 0, True, True),
+    )
+    sources = {}
+    for term in TERMS:
+        kernel, infos = sum_kernel(dtype, term), [array(element), number("int64"), array(double), indexer]
+        sources[kernel.name] = _code(kernel.name, kernel, infos, [element, None], [double])
+    kernel, compute = clip_kernel(dtype), compute_dtype(element)
+    infos = [array(double), number("float64"), number("float64"), array(compute), indexer]
+    sources[kernel.name] = _code(kernel.name, kernel, infos, [double, None, None], [compute])
+    return sources
+
+
+def _code(name: str, kernel: Any, infos: list[Any], inputs: list[Any], outputs: list[Any]) -> str:
+    from cupy._core import _kernel
+
+    types = kernel._decide_params_type(tuple(inputs), tuple(outputs))[-1]
     return _kernel._get_elementwise_kernel_code(
         tuple(infos), types, kernel.params, kernel.operation, name, kernel.preamble, **kernel.kwargs
     )

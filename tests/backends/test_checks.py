@@ -34,7 +34,7 @@ GRADIENTS = {
     "complex": (
         lambda xp: ones(xp, dtype=complex),
         TypeError,
-        "grad has dtype dtype.'complex128'.; it must be",
+        "grad has dtype complex128 and x has float64; they must be the same",
     ),
     "list": (lambda xp: [1.0] * 8, TypeError, "grad is a builtins.list; it must be a"),
     "number": (lambda xp: 1.0, TypeError, "grad is a builtins.float; it must be a"),
@@ -77,12 +77,12 @@ def test_bad_state(backend, case, compiled):
         step_with(backend, ones(backend.xp), compiled, square_average=make(backend.xp))
 
 
-@pytest.mark.parametrize("dtype", ["int64", "bool", "complex128", "longdouble", ">f8", "U3"])
+@pytest.mark.parametrize("dtype", ["int64", "bool", "longdouble", "clongdouble", ">f8", "U3"])
 def test_bad_parameters(backend, dtype):
-    if backend.name == "gpu" and dtype not in ("int64", "bool", "complex128"):
+    if backend.name == "gpu" and dtype not in ("int64", "bool"):
         pytest.skip("CuPy has no such arrays")
     x = backend.xp.zeros(3, dtype)
-    with pytest.raises(TypeError, match=r"x has dtype .*; it must be float16, float32 or float64 in native"):
+    with pytest.raises(TypeError, match=r"x has dtype .*; it must be float16, bfloat16, .* in native"):
         RMSProp().init(x, backend=backend)
 
 

@@ -15,7 +15,6 @@ from trial_rules import CLIPPED
 from gpuprop import RMSProp
 from gpuprop.backends import threads as threading_of_steps
 from gpuprop.backends.loops import Loops
-from gpuprop.rules import RMSPROP
 
 
 def run_steps(size, dtype, n_steps=3, seed=0):
@@ -31,9 +30,9 @@ def run_steps(size, dtype, n_steps=3, seed=0):
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86 assembly")
 @pytest.mark.parametrize("function", ["serial", "loop"])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rule", [RMSPROP, CLIPPED], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", [RMSProp().rule, CLIPPED], ids=lambda rule: rule.name)
 def test_loops_are_vectorised_in_their_own_precision(rule, dtype, function):
-    kernel = getattr(Loops(rule, np.dtype(dtype).char, 0), function)
+    kernel = getattr(Loops(rule, np.dtype(dtype), 0, False), function)
     (assembly,) = kernel.inspect_asm().values()
     suffix = "d" if dtype == "float64" else "s"
     assert re.search(rf"v?sqrtp{suffix}\b", assembly)

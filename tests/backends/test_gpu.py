@@ -11,8 +11,7 @@ import pytest
 from conftest import DTYPES
 
 from gpuprop import RMSProp
-from gpuprop.backends.gpu import elementwise_kernel
-from gpuprop.rules import RMSPROP
+from gpuprop.backends.kernels import elementwise_kernel
 
 pytestmark = pytest.mark.gpu
 
@@ -172,7 +171,7 @@ def test_out_of_memory_says_how_much_was_asked_and_is_free(cupy):
 
 def test_the_host_costs_little_more_than_the_bare_kernel(cupy):
     optimizer, x, grad = problem(cupy, 2)
-    state, bare = optimizer.init(x), elementwise_kernel(RMSPROP, "float32")
+    state, bare = optimizer.init(x), elementwise_kernel(optimizer.rule, "float32")
     optimizer.step(x, grad, state)
     scalars = (0.1, 0.9, 0.1, 1e-6)
     calls = {

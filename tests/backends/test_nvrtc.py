@@ -1,7 +1,9 @@
 """What NVIDIA's compiler makes of each kernel; it needs no device."""
 
+import importlib.util
 import subprocess
 import sys
+from collections import Counter
 from itertools import product
 from pathlib import Path
 
@@ -9,8 +11,8 @@ import pytest
 from conftest import DTYPES
 from trial_rules import CLIPPED, EVERYTHING
 
-from gpuprop.backends.gpu import COMPILER_OPTIONS, elementwise_kernel
-from gpuprop.rules import RMSPROP
+from gpuprop import RMSProp, rules
+from gpuprop.backends.kernels import COMPILER_OPTIONS, elementwise_kernel
 
 cupy = pytest.importorskip("cupy", reason="CuPy generates the kernels")
 nvrtc = pytest.importorskip("gpuprop.backends.nvrtc")
@@ -41,51 +43,99 @@ def architecture(request):
     return request.param
 
 
-# The package's own rules in every layout, and the whole language of rules in one.
-WANTED = [*product([RMSPROP], DTYPES, LAYOUTS), *product([CLIPPED, EVERYTHING], DTYPES, ["contiguous"])]
-CASES = {f"{rule.name}_{dtype}_{layout}": (rule, dtype, layout) for rule, dtype, layout in WANTED}
+# bfloat16 is known to NumPy where ml_dtypes is loaded.
+DTYPES = [*DTYPES, *(["bfloat16"] if importlib.util.find_spec("ml_dtypes") else [])]
+if "bfloat16" in DTYPES:
+    import ml_dtypes  # noqa: F401
+
+BOUNDS = [(), ("lower",), ("upper",), ("lower", "upper")]
+#: Each rule of the package with every option in it, for each choice of arrays.
+FULL = {
+    "rmsprop": [rules.rmsprop(b, v, c) for b, v, c in product(BOUNDS, (False, True), (False, True))],
+    "sgd": [rules.sgd(b, v) for b, v in product(BOUNDS, (False, True))],
+    "adagrad": [rules.adagrad(b) for b in BOUNDS],
+    "adam": [rules.adam(b) for b in BOUNDS],
+}
+CASES = {
+    f"{kind}_{dtype}_{layout}": (rule, dtype, LAYOUTS[layout])
+    for kind, rule in {"article": RMSProp().rule, "whole": rules.rmsprop((), True, True)}.items()
+    for dtype, layout in product(DTYPES, LAYOUTS)
+}
+CASES |= {
+    f"{rule.name}_{dtype}": (rule, dtype, {})
+    for rule in (CLIPPED, EVERYTHING, *(of_a_kind[-1] for of_a_kind in FULL.values()))
+    for dtype in DTYPES
+}
+#: What looks for elements that are not finite, and reads the factor of the norm on the device.
+GUARDED = {"skips": True, "on_device": ("gradient_scale",)}
+CASES |= {
+    f"guarded_{kind}_{dtype}": (of_a_kind[-1], dtype, GUARDED)
+    for kind, of_a_kind in FULL.items()
+    for dtype in DTYPES
+}
+#: What differs from these in nothing but the arrays among the bounds, or the velocity.
+MORE = {
+    f"{kind}_{k}_{dtype}": (rule, dtype, {})
+    for kind, of_a_kind in FULL.items()
+    for k, rule in enumerate(of_a_kind[:-1])
+    for dtype in DTYPES
+}
 
 
-@pytest.fixture(scope="module")
-def sources():
+def sources(cases):
     return {
-        name: nvrtc.cuda_source(name, rule, dtype, **LAYOUTS[layout])
-        for name, (rule, dtype, layout) in CASES.items()
+        name: nvrtc.cuda_source(name, rule, dtype, **options)
+        for name, (rule, dtype, options) in cases.items()
     }
 
 
 @pytest.fixture(scope="module")
-def kernels(sources, architecture):
-    """Every kernel, as machine code where that can be read."""
-    return nvrtc.compile_sources(sources, architecture)
+def kernels(architecture):
+    """Kernels as machine code, where that can be read."""
+    return nvrtc.compile_sources(sources(CASES), architecture)
 
 
 @pytest.fixture(scope="module")
-def ptx(sources):
+def ptx():
     """Every kernel before it is fitted to an architecture."""
-    return nvrtc.compile_sources(sources, 80, machine_code=False)
+    return nvrtc.compile_sources(sources(CASES | MORE), 80, machine_code=False)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_compiled_code(case, kernels):
-    rule, dtype, _ = CASES[case]
+def test_compiled_code(kernels):
+    for case, kernel in kernels.items():
+        rule, dtype, options = CASES[case]
+        bits = 8 * cupy.dtype(dtype).itemsize
+        moved = Counter({("ld", bits): len(rule.arrays), ("st", bits): len(rule.writes)})
+        if options is GUARDED:  # the factor, one for all threads; counting is no load or store
+            moved["ld", 64 if dtype == "float64" else 32] += 1
+        assert kernel.accesses() == moved, case
+        assert kernel.local_accesses() == [], case
+        assert kernel.local_bytes == 0, case
+        assert bool(kernel.float64()) == (dtype == "float64"), case
+        assert kernel.registers <= 80, case  # 768 threads on a multiprocessor, or more
+
+
+def test_arithmetic_is_that_of_ieee_754(ptx):
+    for case, kernel in ptx.items():
+        assert not kernel.is_machine_code
+        rule, dtype, _ = (CASES | MORE)[case]
+        compute = "f64" if dtype == "float64" else "f32"
+        operations = [op.replace(".ftz", "") for op in kernel.special_functions()]
+        wanted = [f"div.rn.{compute}"] * rule.body.count("/")
+        wanted += [f"sqrt.rn.{compute}"] * rule.body.count("sqrt")
+        assert sorted(operations) == wanted, case
+        assert kernel.contractions() == [], case
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_read_each_element_once(dtype):
     bits = 8 * cupy.dtype(dtype).itemsize
-    kernel = kernels[case]
-    assert kernel.accesses() == {("ld", bits): len(rule.arrays), ("st", bits): len(rule.writes)}
-    assert kernel.local_accesses() == []
-    assert kernel.local_bytes == 0
-    assert bool(kernel.float64()) == (dtype == "float64")
-    assert kernel.registers <= 64  # half of the threads that a multiprocessor can hold, or more
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_arithmetic_is_that_of_ieee_754(case, ptx):
-    kernel = ptx[case]
-    assert not kernel.is_machine_code
-    compute = "f64" if CASES[case][1] == "float64" else "f32"
-    operations = [op.replace(".ftz", "") for op in kernel.special_functions()]
-    assert sorted(operations) == [f"div.rn.{compute}", f"sqrt.rn.{compute}"]
-    assert kernel.contractions() == []
+    sources = nvrtc.reduction_sources(dtype)
+    for architecture in (70, 90):
+        for name, kernel in nvrtc.compile_sources(sources, architecture, machine_code=False).items():
+            loads = {size for (kind, size) in kernel.accesses() if kind == "ld"}
+            assert loads == ({bits} if "sum" in name else {64})
+            assert kernel.local_bytes == 0
 
 
 def test_machine_code_is_read(architecture, kernels):
@@ -110,18 +160,18 @@ def compiled(source, machine_code):
     ],
 )
 def test_what_must_not_be_there_would_be_seen(written, instead, seen, machine_code):
-    source = nvrtc.cuda_source("trial", RMSPROP, "float32")
+    source = nvrtc.cuda_source("trial", RMSProp().rule, "float32")
     assert written in source
     assert seen(compiled(source.replace(written, instead), machine_code))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_cupy_is_given_the_options_that_these_tests_compile_with(dtype):
-    assert elementwise_kernel(RMSPROP, dtype).kwargs["options"] == COMPILER_OPTIONS
+    assert elementwise_kernel(RMSProp().rule, dtype).kwargs["options"] == COMPILER_OPTIONS
 
 
 def test_a_mistake_in_cuda_is_found():
-    source = nvrtc.cuda_source("trial", RMSPROP, "float32").replace("v_rho *", "v_rhi *")
+    source = nvrtc.cuda_source("trial", RMSProp().rule, "float32").replace("v_rho *", "v_rhi *")
     with pytest.raises(cupy.cuda.compiler.CompileException, match="undefined"):
         compiled(source, False)
 
@@ -131,7 +181,7 @@ def test_the_table_of_costs():
     arguments = ["--dtypes", "float32", "--architectures", "sm_80", "sm_90"]
     done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| rmsprop")]
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| rmsprop |")]
     assert [row[2] for row in rows] == ["sm_80", "sm_90"]
     for row in rows:
         assert row[4:7] == ["3 x 32", "2 x 32", "20 / 20"]

@@ -137,7 +137,7 @@ x = numpy.array([5.0, 4.0])
 optimizer = gpuprop.RMSProp()
 state = optimizer.init(x)
 optimizer.step(x, 2 * x, state)
-print(state._backend.name, x)
+print(state.backend.name, x)
 try:
     gpuprop.select_backend("cpu")
 except gpuprop.DeviceUnavailableError as error:

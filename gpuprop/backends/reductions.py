@@ -1,0 +1,121 @@
+"""Sums over a whole array on the CPU: in float64, and the same bits for any number of threads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any
+
+import numba
+import numpy as np
+from numba import njit
+
+from gpuprop.backends import threads
+from gpuprop.backends.intrinsics import load_brain, load_half
+
+#: Elements that are summed one after the other, always in the same order; the blocks' sums are then
+#: added exactly.
+BLOCK = 2**12
+
+
+def sum_of_squares(array: np.ndarray, finite_only: bool = False) -> float:
+    return _sum(_finite_square if finite_only else _square, array)
+
+
+def count_nonfinite(array: np.ndarray) -> int:
+    return int(_sum(_is_not_finite, array))
+
+
+def _sum(term: Any, array: np.ndarray) -> float:
+    name = array.dtype.name
+    values = array.view(np.uint16) if array.dtype.itemsize == 2 else array
+    one, blocks, parallel, strided = _compiled(term, name if array.dtype.itemsize == 2 else "")
+    if values.flags.f_contiguous:
+        values = values.T
+    if not values.flags.c_contiguous:
+        return strided(values)
+    values = values.reshape(-1)
+    count = -(-values.size // BLOCK)
+    if count <= 1:
+        return one(values)
+    sums = np.empty(count)
+    workers = min(threads.get_num_threads(), count)
+    if workers == 1:
+        blocks(values, sums, 0, count)
+    elif threads.parallel_layer_is_safe():
+        parallel(values, sums, min(workers, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    else:
+        edges = [count * worker // workers for worker in range(workers + 1)]
+        threads.run_in_pool([partial(blocks, values, sums, *part) for part in pairwise(edges)])
+    return float(np.sum(sums)) if not np.isfinite(sums).all() else math.fsum(sums)
+
+
+@cache
+def _compiled(term: Any, kind: str) -> tuple[Callable[..., Any], ...]:
+    """Sums of one block, of some, of all in parallel, and of a strided array."""
+    load = {"float16": _from_half, "bfloat16": _from_brain}.get(kind, _as_it_is)
+
+    # Free to add in any order, and so to vectorise; the order is that of the one compiled code.
+    @njit(nogil=True, fastmath={"reassoc"})
+    def one(values):
+        total = 0.0
+        for i in range(values.size):
+            total += term(np.float64(load(values[i])))
+        return total
+
+    @njit(nogil=True)
+    def blocks(values, sums, start, stop):
+        for b in range(start, stop):
+            sums[b] = one(values[b * BLOCK : (b + 1) * BLOCK])
+
+    @njit(nogil=True, parallel=True)
+    def parallel(values, sums, workers):
+        before = numba.get_num_threads()
+        numba.set_num_threads(workers)
+        for b in numba.prange(sums.size):
+            sums[b] = one(values[b * BLOCK : (b + 1) * BLOCK])
+        numba.set_num_threads(before)
+
+    @njit(nogil=True)
+    def strided(values):
+        total, block, left = 0.0, 0.0, BLOCK
+        for value in values.flat:
+            block += term(np.float64(load(value)))
+            left -= 1
+            if left == 0:
+                total, block, left = total + block, 0.0, BLOCK
+        return total + block
+
+    return one, blocks, parallel, strided
+
+
+@njit
+def _square(v):
+    return v * v
+
+
+@njit
+def _finite_square(v):
+    return v * v if v - v == v - v else 0.0
+
+
+@njit
+def _is_not_finite(v):
+    return 0.0 if v - v == v - v else 1.0
+
+
+@njit
+def _as_it_is(value):
+    return value
+
+
+@njit
+def _from_half(bits):
+    return load_half(bits)  # type: ignore[call-arg]
+
+
+@njit
+def _from_brain(bits):
+    return load_brain(bits)  # type: ignore[call-arg]

@@ -1,0 +1,139 @@
+"""RMSProp, with every convention in use as numbers and flags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+
+from gpuprop import rules
+from gpuprop.optimizers import hyperparameters as check
+from gpuprop.optimizers.conventions import Conventions
+from gpuprop.optimizers.options import Momentum
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RMSProp(Conventions, Momentum):
+    r"""RMSProp: each parameter's step is divided by the root of its mean squared gradient.
+
+    .. math::
+        s &\leftarrow \rho s + (1 - \rho) g^2 \\
+        x &\leftarrow x - \eta \, g / (\sqrt{s} + \epsilon)
+
+    with :math:`s = 0` at the start. What other libraries call RMSProp has options here, and a
+    constructor each, which takes that library's own arguments: `pytorch`, `keras`, `tensorflow`,
+    `optax`, `chainer`.
+
+    Parameters
+    ----------
+    learning_rate : float or callable
+        :math:`\eta \ge 0`, in the units of the parameters; or a schedule, ``step -> float``, which
+        is asked with 0 for the first update (`gpuprop.schedules` has the usual ones).
+    rho : float
+        Decay :math:`\rho` of the moving averages, in [0, 1).
+    epsilon : float
+        :math:`\epsilon \ge 0`, in the units of the gradient; outside the root.
+    momentum : float
+        :math:`\mu`, in [0, 1). Above 0 there is a velocity, :math:`v = 0` at the start:
+        :math:`v \leftarrow \mu v + g / (\sqrt{s} + \epsilon)`, and :math:`x \leftarrow x - \eta v`.
+    nesterov : bool
+        Look ahead: :math:`x \leftarrow x - \eta (\mu v + g / (\sqrt{s} + \epsilon))`.
+    centered : bool
+        Divide by the root of the variance instead (Graves, 2013): :math:`s - a^2` for :math:`s`,
+        with :math:`a \leftarrow \rho a + (1 - \rho) g`. Where rounding makes it negative it is 0.
+    epsilon_inside_sqrt : bool
+        :math:`\sqrt{s + \epsilon}`, with :math:`\epsilon` in the units of the squared gradient.
+    initial_square_average : float
+        Where :math:`s` starts, in the units of the squared gradient.
+    bias_correction : bool
+        Divide :math:`s` and :math:`a` by :math:`1 - \rho^t` in the t-th update, as Adam does.
+    learning_rate_in_velocity : bool
+        :math:`v \leftarrow \mu v + \eta g / (\sqrt{s} + \epsilon)`, and
+        :math:`x \leftarrow x - v`: another path where the learning rate changes.
+    weight_decay : float
+        :math:`\lambda \ge 0`: :math:`\lambda x` is added to the gradient.
+    decoupled_weight_decay : bool
+        Instead, :math:`x` is multiplied by :math:`1 - \eta \lambda` in each step (Loshchilov and
+        Hutter, 2019).
+    maximize : bool
+        Ascend: the gradient is taken with the opposite sign, before all that follows.
+    clip_value : float, optional
+        Each component of the gradient is limited to [-clip_value, clip_value].
+    clip_norm : float, optional
+        The gradient is scaled to at most this Euclidean norm over all of its elements (Pascanu,
+        Mikolov and Bengio, 2013), before `clip_value` and `weight_decay`. It takes one more pass
+        over the gradient, and on a GPU no wait for the device.
+    bounds : (lower, upper), optional
+        Each a number or an array like x: x is projected onto them at the end of each step. Of
+        complex parameters, the real and the imaginary part each by itself.
+    nonfinite : {"propagate", "skip", "raise"}
+        What an element of the gradient does that is infinite or NaN. ``"skip"`` leaves that element
+        of x and of the state as it was, and counts it in ``state.skipped``, in the same pass.
+        ``"raise"`` looks before anything is written. Real and imaginary parts are elements each.
+
+    Raises
+    ------
+    ValueError
+        A hyperparameter is out of its range; the message names it and its value.
+    TypeError
+        A hyperparameter is not of its kind.
+
+    References
+    ----------
+    T. Tieleman and G. Hinton, "Lecture 6.5 - rmsprop", COURSERA: Neural Networks for Machine
+    Learning, 2012.
+
+    A. Graves, "Generating sequences with recurrent neural networks", arXiv:1308.0850, 2013, eq. 38
+    to 45: centered, with momentum and the learning rate in the velocity.
+
+    R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural networks",
+    ICML 2013, algorithm 1: clip_norm.
+
+    I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuprop
+    >>> x = np.array([5.0, 4.0])
+    >>> optimizer = gpuprop.RMSProp(learning_rate=0.1)
+    >>> state = optimizer.init(x)
+    >>> optimizer.step(x, 2 * x, state)
+    >>> x
+    array([4.68377233, 3.68377236])
+    """
+
+    learning_rate: float | Callable[[int], float] = 0.1
+    rho: float = 0.9
+    epsilon: float = 1e-6
+    _: KW_ONLY
+    centered: bool = False
+    epsilon_inside_sqrt: bool = False
+    initial_square_average: float = 0.0
+    bias_correction: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("rho", check.number("rho", self.rho, below=1))
+        for name in ("epsilon", "initial_square_average"):
+            self._set(name, check.number(name, getattr(self, name)))
+        for name in ("centered", "epsilon_inside_sqrt", "bias_correction"):
+            self._set(name, check.flag(name, getattr(self, name)))
+
+    @property
+    def _full_rule(self) -> rules.Rule:
+        return rules.rmsprop(tuple(self._array_bounds), bool(self.momentum), self.centered)
+
+    def _starts(self) -> dict[str, float]:
+        return {"square_average": self.initial_square_average}
+
+    def _scalars_at(self, step: float) -> dict[str, float]:
+        rate = self._rate_at(step)
+        inside = self.epsilon_inside_sqrt
+        return {
+            **self._common_scalars(rate),
+            **self._momentum_scalars(rate),
+            "rho": self.rho,
+            "one_minus_rho": 1 - self.rho,
+            "correction": 1 / (1 - self.rho ** (step + 1)) if self.bias_correction else 1.0,
+            "epsilon_inside": self.epsilon if inside else 0.0,
+            "epsilon": 0.0 if inside else self.epsilon,
+        }

@@ -1,0 +1,68 @@
+"""An optimizer of a user's own rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from gpuprop.optimizers import hyperparameters as check
+from gpuprop.optimizers.base import Optimizer
+from gpuprop.rules import Rule
+
+
+class RuleOptimizer(Optimizer):
+    """Steps by a rule of your own, fused on every device.
+
+    Parameters
+    ----------
+    rule : Rule
+        Reads one array, the gradient; the first that it writes are the parameters, and the others
+        are the state, zero at the start.
+    nonfinite : {"propagate", "skip", "raise"}
+        As for `RMSProp`.
+    **scalars : float or callable
+        Each scalar of the rule: a number, or a schedule, ``step -> float``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The rule reads something else, or the scalars are not those of the rule.
+    """
+
+    clip_norm = None
+    maximize = False
+
+    def __init__(
+        self, rule: Rule, *, nonfinite: str = "propagate", **scalars: float | Callable[[int], float]
+    ) -> None:
+        if not isinstance(rule, Rule):
+            raise TypeError(f"rule is a {type(rule).__name__}; it must be a gpuprop.Rule")
+        if len(rule.reads) != 1:
+            raise ValueError(f"rule {rule.name!r} reads {rule.reads}; it must read one array, the gradient")
+        if set(scalars) != set(rule.scalars):
+            raise TypeError(
+                f"rule {rule.name!r} takes the scalars {', '.join(rule.scalars) or 'none'}, and was given "
+                f"{', '.join(scalars) or 'none'}"
+            )
+        self.nonfinite = check.choice("nonfinite", nonfinite, ("propagate", "skip", "raise"))
+        self.rule = rule
+        self.scalars = {
+            name: value if callable(value) else check.real(name, value) for name, value in scalars.items()
+        }
+
+    @property
+    def _full_rule(self) -> Rule:
+        return self.rule
+
+    def _scalars_at(self, step: float) -> dict[str, float]:
+        def at(name: str, value: Any) -> float:
+            if not callable(value):
+                return value
+            return math.nan if math.isnan(step) else check.real(f"{name}({step})", value(int(step)))
+
+        return {name: at(name, value) for name, value in self.scalars.items()}
+
+    def __repr__(self) -> str:
+        scalars = "".join(f", {name}={value!r}" for name, value in self.scalars.items())
+        return f"RuleOptimizer({self.rule.name}{scalars})"

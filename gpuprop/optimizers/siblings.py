@@ -1,0 +1,192 @@
+"""The optimizers that RMSProp is compared with, by the same machinery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+
+from gpuprop import rules
+from gpuprop.optimizers import hyperparameters as check
+from gpuprop.optimizers.options import Momentum, Options
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SGD(Momentum):
+    r"""Gradient descent, with momentum or without.
+
+    .. math::
+        v &\leftarrow \mu v + g \\
+        x &\leftarrow x - \eta v, \quad\text{or with nesterov}\quad x - \eta (\mu v + g)
+
+    Parameters
+    ----------
+    learning_rate : float or callable
+        :math:`\eta`, in units of the parameters per unit of the gradient; or a schedule.
+    momentum : float
+        :math:`\mu`, in [0, 1); at 0 there is no velocity.
+    nesterov : bool
+        Look ahead by the velocity.
+    learning_rate_in_velocity : bool
+        :math:`v \leftarrow \mu v + \eta g`, and :math:`x \leftarrow x - v`.
+    weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds, nonfinite
+        As for `RMSProp`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A hyperparameter is out of its range, or not of its kind.
+
+    References
+    ----------
+    B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", USSR Comput.
+    Math. Math. Phys. 4(5), 1964.
+
+    I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and
+    momentum in deep learning", ICML 2013: Nesterov's, in terms of the velocity.
+    """
+
+    @property
+    def _full_rule(self) -> rules.Rule:
+        return rules.sgd(tuple(self._array_bounds), bool(self.momentum))
+
+    def _scalars_at(self, step: float) -> dict[str, float]:
+        rate = self._rate_at(step)
+        return self._common_scalars(rate) | self._momentum_scalars(rate)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AdaGrad(Options):
+    r"""AdaGrad: each parameter's step is divided by the root of the sum of its squared gradients.
+
+    .. math::
+        s &\leftarrow s + g^2 \\
+        x &\leftarrow x - \eta \, g / (\sqrt{s} + \epsilon)
+
+    Parameters
+    ----------
+    learning_rate : float or callable
+        :math:`\eta`, in the units of the parameters; or a schedule.
+    epsilon : float
+        :math:`\epsilon`, in the units of the gradient.
+    initial_square_sum : float
+        Where :math:`s` starts.
+    epsilon_inside_sqrt : bool
+        :math:`\sqrt{s + \epsilon}`.
+    weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds, nonfinite
+        As for `RMSProp`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A hyperparameter is out of its range, or not of its kind.
+
+    References
+    ----------
+    J. Duchi, E. Hazan and Y. Singer, "Adaptive subgradient methods for online learning and
+    stochastic optimization", JMLR 12, 2011.
+    """
+
+    learning_rate: float | Callable[[int], float] = 0.1
+    epsilon: float = 1e-10
+    _: KW_ONLY
+    initial_square_sum: float = 0.0
+    epsilon_inside_sqrt: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("epsilon", "initial_square_sum"):
+            self._set(name, check.number(name, getattr(self, name)))
+        self._set("epsilon_inside_sqrt", check.flag("epsilon_inside_sqrt", self.epsilon_inside_sqrt))
+
+    @property
+    def _full_rule(self) -> rules.Rule:
+        return rules.adagrad(tuple(self._array_bounds))
+
+    def _starts(self) -> dict[str, float]:
+        return {"square_sum": self.initial_square_sum}
+
+    def _scalars_at(self, step: float) -> dict[str, float]:
+        rate = self._rate_at(step)
+        inside = self.epsilon_inside_sqrt
+        return {
+            **self._common_scalars(rate),
+            "learning_rate": rate,
+            "epsilon_inside": self.epsilon if inside else 0.0,
+            "epsilon": 0.0 if inside else self.epsilon,
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Adam(Options):
+    r"""Adam: RMSProp of a mean gradient, with both means corrected for their start at zero.
+
+    .. math::
+        m &\leftarrow \beta_1 m + (1 - \beta_1) g, \quad
+        v \leftarrow \beta_2 v + (1 - \beta_2) g^2 \\
+        x &\leftarrow x - \eta \, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
+
+    in the t-th update. The state calls :math:`m` and :math:`v` ``gradient_average`` and
+    ``square_average``.
+
+    Parameters
+    ----------
+    learning_rate : float or callable
+        :math:`\eta`, in the units of the parameters; or a schedule.
+    beta1, beta2 : float
+        Decays of the means, in [0, 1).
+    epsilon : float
+        :math:`\epsilon`, in the units of the gradient.
+    weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds, nonfinite
+        As for `RMSProp`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A hyperparameter is out of its range, or not of its kind.
+
+    References
+    ----------
+    D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    """
+
+    learning_rate: float | Callable[[int], float] = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("beta1", "beta2"):
+            self._set(name, check.number(name, getattr(self, name), below=1))
+        self._set("epsilon", check.number("epsilon", self.epsilon))
+
+    @property
+    def _full_rule(self) -> rules.Rule:
+        return rules.adam(tuple(self._array_bounds))
+
+    def _scalars_at(self, step: float) -> dict[str, float]:
+        rate = self._rate_at(step)
+        return {
+            **self._common_scalars(rate),
+            "step_size": rate / (1 - self.beta1 ** (step + 1)),
+            "beta1": self.beta1,
+            "one_minus_beta1": 1 - self.beta1,
+            "beta2": self.beta2,
+            "one_minus_beta2": 1 - self.beta2,
+            "correction": 1 / (1 - self.beta2 ** (step + 1)),
+            "epsilon": self.epsilon,
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: `Adam` with other defaults.
+
+    References
+    ----------
+    I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2.
+    """
+
+    _: KW_ONLY
+    weight_decay: float = 0.01
+    decoupled_weight_decay: bool = True

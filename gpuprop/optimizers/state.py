@@ -1,0 +1,70 @@
+"""What an optimizer remembers between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from gpuprop.backends import Backend
+
+if TYPE_CHECKING:
+    from gpuprop.optimizers.base import Optimizer
+
+
+class State:
+    """What an optimizer remembers between steps; made by its ``init``.
+
+    Attributes
+    ----------
+    step : int
+        Number of steps taken.
+    optimizer : Optimizer or None
+        Whose hyperparameters the last step used.
+    backend : Backend
+        Where steps run.
+    arrays : dict of str to array
+        The arrays like the parameters, such as ``"square_average"``; each is an attribute, too:
+        ``state.square_average``.
+    extras : dict of str to array
+        What `save` was given beside the state, where it comes from `load_state`.
+    skipped : int
+        Elements that ``nonfinite="skip"`` has left out so far; to ask waits for a GPU.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer | None,
+        step: int,
+        arrays: Mapping[str, Any],
+        backend: Backend,
+        *,
+        skipped: int = 0,
+        extras: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.optimizer = optimizer
+        self.step = step
+        self.backend = backend
+        self.extras = dict(extras or {})
+        self._names = tuple(arrays)
+        self.__dict__.update(arrays)
+        self._skipped_before = skipped
+        self._counter: Any = None  # of what is skipped from here on, on the device of x
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._names}
+
+    @property
+    def skipped(self) -> int:
+        return self._skipped_before + (0 if self._counter is None else int(self._counter[0]))
+
+    def save(self, /, path: str | PathLike[str], **arrays: Any) -> None:
+        """Write the state into a file: see `gpuprop.checkpoint.save`."""
+        from gpuprop import checkpoint
+
+        checkpoint.save(self, path, **arrays)
+
+    def __repr__(self) -> str:
+        arrays = "".join(f", {name}={array!r}" for name, array in self.arrays.items())
+        return f"State(step={self.step}{arrays})"

@@ -1,0 +1,161 @@
+"""Every option of every optimizer, on every backend."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from variants import NAMES, variants
+
+import gpuprop
+from gpuprop import RMSProp, rules
+from gpuprop.folding import fold
+
+SIZE, STEPS = 60, 12
+#: The norm is summed in another order on each backend: its factor may differ in the last places.
+SUMMED = ("clip norm", "everything")
+
+
+def descend(name, backend, dtype, steps=STEPS):
+    """x and the arrays of the state, on the host, after some steps of this variant."""
+    random = np.random.default_rng(3)
+    start, minimum = random.normal(size=(2, SIZE))
+    curvature = 10 ** random.uniform(-1, 1, SIZE)
+    x, minimum, curvature, lower, upper = (
+        backend.asarray(a, dtype) for a in (start, minimum, curvature, -1.2 + 0 * start, 0.8 + 0 * start)
+    )
+    optimizer = variants(lower, upper)[name]
+    state = optimizer.init(x, backend=backend)
+    for _ in range(steps):
+        optimizer.step(x, curvature * (x - minimum), state)
+    assert state.step == steps
+    return {"x": backend.to_host(x)} | {k: backend.to_host(a) for k, a in state.arrays.items()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_gives_the_bits_of_the_reference(compiled, name, dtype):
+    reference = descend(name, gpuprop.select_backend("numpy"), dtype)
+    result = descend(name, compiled, dtype)
+    assert result.keys() == reference.keys()
+    for array, expected in reference.items():
+        if name in SUMMED:
+            # Each step rounds its factor once; a gradient that answers x carries it no further here.
+            few = 10 * STEPS * np.finfo(dtype).eps
+            np.testing.assert_allclose(result[array], expected, rtol=few, atol=few)
+        else:
+            np.testing.assert_array_equal(result[array], expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_changes_something(name):
+    # Else its kernels could leave it out, and no test above would know.
+    numpy = gpuprop.select_backend("numpy")
+    paths = {other: descend(other, numpy, "float64")["x"] for other in ("rmsprop", "sgd", "adam", "adagrad")}
+    if name in paths or name in ("skip", "raise"):
+        return
+    path = descend(name, numpy, "float64")["x"]
+    assert all(np.abs(path - other).max() > 1e-3 for other in paths.values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_neutral_options_change_no_bit(compiled, dtype):
+    # The whole rule with its neutral values, and what is left of it after folding.
+    full = rules.rmsprop(velocity=True, centered=True)
+    neutral = {name: value for name, value in rules.NEUTRAL.items() if name in full.scalars}
+    others = {"rho": 0.9, "one_minus_rho": 1 - 0.9, "epsilon": 1e-3, "momentum": 0.8}
+    folded = fold(full, neutral)
+    assert set(folded.scalars) == set(others)
+    results = []
+    for rule in (full, folded):
+        random = np.random.default_rng(8)
+        arrays = [compiled.asarray(random.normal(size=1000), dtype) for _ in rule.arrays]
+        arrays[2] = abs(arrays[2]) + 4  # the mean square is above the squared mean
+        compiled.update(rule, arrays, [(neutral | others)[name] for name in rule.scalars])
+        results.append([compiled.to_host(array) for array in arrays])
+    np.testing.assert_array_equal(*results)
+
+
+def test_a_kernel_computes_nothing_for_an_option_that_is_not_used():
+    assert RMSProp().rule.scalars == ("learning_rate", "rho", "one_minus_rho", "epsilon")
+    assert RMSProp(weight_decay=0.5).rule.scalars == ("weight_decay", *RMSProp().rule.scalars)
+    # One object, so one kernel, for all that differ in numbers only.
+    assert RMSProp(0.3, 0.5, weight_decay=0.1).rule is RMSProp(weight_decay=0.5).rule
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_optimizers_are_values(name):
+    bounds = np.full(3, -1.0), np.ones(3)
+    optimizer, same = (variants(*bounds)[name] for _ in range(2))
+    assert optimizer == same
+    assert hash(optimizer) == hash(same)
+    assert [other for other in NAMES if variants(*bounds)[other] == optimizer] == [name]
+    for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        assert repr(copied) == repr(optimizer)
+        assert copied.rule is optimizer.rule
+    if "array" not in repr(optimizer):
+        assert eval(repr(optimizer), vars(gpuprop) | vars(gpuprop.schedules)) == optimizer
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"momentum": 1.0}, r"momentum is 1.0; it must be in \[0, 1\)"),
+        ({"nesterov": True}, "nesterov is True and momentum is 0"),
+        ({"nesterov": "yes", "momentum": 0.9}, "nesterov is 'yes'; it must be True or False"),
+        ({"weight_decay": -1}, "weight_decay is -1; it must be finite and at least 0"),
+        ({"clip_norm": 0}, "clip_norm is 0; it must be finite and above 0"),
+        ({"clip_value": "1"}, "clip_value is '1'; it must be a real number"),
+        ({"initial_square_average": -1}, "initial_square_average is -1"),
+        ({"bounds": (1, -1)}, r"bounds is \(1, -1\); lower must not be above upper"),
+        ({"bounds": 3}, r"bounds is 3; it must be \(lower, upper\)"),
+        ({"bounds": (0, float("nan"))}, "the upper bound is nan"),
+        ({"nonfinite": "ignore"}, "nonfinite is 'ignore'; it must be one of 'propagate', 'skip', 'raise'"),
+    ],
+)
+def test_refuses_a_bad_option(change, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        RMSProp(**change)
+
+
+def test_bounds_of_another_shape_are_refused_at_once(backend):
+    x = backend.asarray(np.ones(4))
+    with pytest.raises(ValueError, match=r"lower has shape \(3,\) and x has \(4,\)"):
+        RMSProp(bounds=(backend.asarray(np.zeros(3)), 1)).init(x, backend=backend)
+
+
+def test_a_schedule_must_give_a_learning_rate():
+    x = np.ones(2)
+    optimizer = RMSProp(lambda step: float("nan") if step == 2 else 0.1)
+    state = optimizer.init(x)
+    for _ in range(2):
+        optimizer.step(x, x, state)
+    before = x.copy()
+    with pytest.raises(ValueError, match=r"learning_rate\(2\) is nan; it must be finite and at least 0"):
+        optimizer.step(x, x, state)
+    np.testing.assert_array_equal(x, before)
+    assert state.step == 2
+
+
+def test_a_state_of_another_kind_is_refused():
+    x = np.ones(2)
+    state = RMSProp().init(x)
+    with pytest.raises(ValueError, match="state has no velocity, which rmsprop with these options keeps"):
+        RMSProp(momentum=0.9).step(x, x, state)
+    with pytest.raises(TypeError, match="state is a dict; it must be one that init gave"):
+        RMSProp().step(x, x, {})
+
+
+def test_hyperparameters_may_change_between_steps():
+    x = np.array([5.0, 4.0])
+    state = RMSProp(0.1).init(x)
+    RMSProp(0.1).step(x, 2 * x, state)
+    slower = RMSProp(0.01)
+    slower.step(x, 2 * x, state)
+    assert state.optimizer is slower
+    twin = np.array([5.0, 4.0])
+    scheduled = RMSProp(lambda step: [0.1, 0.01][step])
+    state = scheduled.init(twin)
+    for _ in range(2):
+        scheduled.step(twin, 2 * twin, state)
+    np.testing.assert_array_equal(x, twin)
