@@ -17,42 +17,54 @@ def bytes_per_parameter(rule: Rule, itemsize: int) -> int:
     return (len(rule.reads) + 2 * len(rule.writes)) * itemsize
 
 
-def floor(backend: Backend) -> Callable[[Any, Any, Any], None]:
-    """A kernel ``(grad, x, s)`` that only reads three arrays and writes two of them.
+def floor(backend: Backend, written: int = 2) -> Callable[..., None]:
+    """A kernel ``(grad, *arrays)`` that reads all of these and writes all but the first.
 
-    No update that needs these five streams can be faster than memory allows this to be. It is
-    written apart from the kernels that it is held against. ``s`` stays positive for positive
-    ``grad``, so that both can run in turn on the same arrays.
+    No update that needs these streams, five for ``(grad, x, s)``, can be faster than memory allows
+    this to be. It is written apart from the kernels that it is held against. What is positive stays
+    so, so that both can run in turn on the same arrays.
+
+    Parameters
+    ----------
+    backend : Backend
+    written : int
+        Number of `arrays`.
     """
+    arrays = [f"a{k}" for k in range(written)]
     if backend.name == "gpu":
-        return backend.xp.ElementwiseKernel(
-            "T grad", "T x, T s", "T g = grad; x += g; s += g;", "gpuprop_floor", no_return=True
-        )
+        body = "T g = grad; " + " ".join(f"{a} += g;" for a in arrays)
+        outputs = ", ".join(f"T {a}" for a in arrays)
+        return backend.xp.ElementwiseKernel("T grad", outputs, body, "gpuprop_floor", no_return=True)
     import numba
 
     from gpuprop.backends import threads
 
-    @numba.njit(nogil=True)
-    def one(grad, x, s):
-        for i in range(x.size):
-            x[i] += grad[i]
-            s[i] += grad[i]
+    names = ", ".join(["grad", *arrays])
+    parts = ", ".join(f"{a}[start:stop]" for a in ["grad", *arrays])
+    source = f"""
+def one({names}):
+    for i in range(grad.size):
+        {"; ".join(f"{a}[i] += grad[i]" for a in arrays)}
 
-    @numba.njit(nogil=True, parallel=True)
-    def many(grad, x, s, chunks):
-        for chunk in numba.prange(chunks):
-            start, stop = chunk * x.size // chunks, (chunk + 1) * x.size // chunks
-            one(grad[start:stop], x[start:stop], s[start:stop])
+def many({names}, chunks):
+    for chunk in numba.prange(chunks):
+        start, stop = chunk * grad.size // chunks, (chunk + 1) * grad.size // chunks
+        one({parts})
+"""
+    compiled: dict[str, Any] = {"numba": numba}
+    exec(source, compiled)
+    one = compiled["one"] = numba.njit(nogil=True)(compiled["one"])
+    many = numba.njit(nogil=True, parallel=True)(compiled["many"])
 
-    def run(grad, x, s):
-        chunks = threads.get_num_threads()
-        if x.nbytes <= 2**21 or chunks == 1:
-            one(grad, x, s)
+    def run(*arrays):
+        chunks, size = threads.get_num_threads(), arrays[0].size
+        if arrays[0].nbytes <= 2**21 or chunks == 1:
+            one(*arrays)
         elif threads.parallel_layer_is_safe():
-            many(grad, x, s, chunks)
+            many(*arrays, chunks)
         else:
-            slices = [slice(x.size * k // chunks, x.size * (k + 1) // chunks) for k in range(chunks)]
-            threads.run_in_pool([partial(one, grad[part], x[part], s[part]) for part in slices])
+            slices = [slice(size * k // chunks, size * (k + 1) // chunks) for k in range(chunks)]
+            threads.run_in_pool([partial(one, *(a[part] for a in arrays)) for part in slices])
 
     return run
 

@@ -19,6 +19,7 @@ import random
 import statistics
 import sys
 import warnings
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ from gpuprop import bandwidth
 SIZES = [2, 10**2, 10**3, 10**4, 10**5, 10**6, 10**7, 2 * 10**7, 10**8]
 #: Arrays alive at the worst moment: the shared three, optax's own, and whole-array temporaries.
 ARRAYS_AT_ONCE = 11
+VARIANTS = {
+    "plain": gpuprop.RMSProp(),
+    "momentum": gpuprop.RMSProp(momentum=0.9),
+    "centered": gpuprop.RMSProp(centered=True),
+    "momentum+centered": gpuprop.RMSProp(momentum=0.9, centered=True),
+}
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -39,6 +46,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     option("--device", choices=("auto", "gpu", "cpu"), default="auto")
     option("--sizes", type=lambda t: whole(t, 1), nargs="+", default=SIZES, metavar="N")
     option("--dtypes", choices=("float32", "float64"), nargs="+", default=["float32", "float64"])
+    option("--variants", choices=VARIANTS, nargs="+", default=["plain"], metavar="NAME",
+           help="of RMSProp: " + ", ".join(VARIANTS))  # fmt: skip
     option("--contenders", choices=CONTENDERS, nargs="+", default=list(CONTENDERS), metavar="NAME")
     option("--rounds", type=lambda t: whole(t, 1), default=15, metavar="N")
     option("--threads", type=lambda t: whole(t, 1), metavar="N", help="CPUs to run on (default: all)")
@@ -67,13 +76,16 @@ def available_bytes(backend: gpuprop.Backend) -> int:
 
 
 def measure(
-    backend: gpuprop.Backend, size: int, dtype: str, names: list[str], rounds: int
+    backend: gpuprop.Backend, variant: str, size: int, dtype: str, names: list[str], rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
     """Seconds of a step in each round by contender, and why others are absent."""
     xp = backend.xp
     # Gradients away from zero keep every contender's numbers ordinary: no denormals, no NaN.
     grad = xp.linspace(0.5, 1.5, size, dtype=dtype)
-    problem = Problem(backend, gpuprop.RMSProp(), grad, xp.ones_like(grad), xp.ones_like(grad))
+    optimizer = VARIANTS[variant]
+    # Of the mean square, twice the squared mean: a variance is ordinary, too.
+    state = {name: xp.full_like(grad, 2.0 if "square" in name else 1.0) for name in optimizer.rule.writes[1:]}
+    problem = Problem(backend, optimizer, grad, xp.ones_like(grad), state)
     steps, absent, calls = {}, {}, {}
     for name in names:
         try:
@@ -113,7 +125,7 @@ def summary(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
 
 def print_table(row: dict[str, Any], peak: float | None) -> None:
     seconds = row["seconds_per_step"]
-    print(f"\n{row['size']:,} parameters, {row['dtype']}")
+    print(f"\n{row['size']:,} parameters, {row['dtype']}, {row['variant']}")
     print(
         f"{'':15}{'a step':>12}{'a parameter':>14}{'':>4}{'GB/s':>7}{'of floor':>10}{'of gpuprop':>12}",
         end="",
@@ -147,17 +159,17 @@ def main(arguments: list[str] | None = None) -> int:
     peak = bandwidth.peak_bandwidth(backend)
     print(f"{description}; {options.rounds} interleaved rounds: medians of times, medians of ratios")
     rows, absent = [], {}
-    for dtype in options.dtypes:
+    for variant, dtype, size in product(options.variants, options.dtypes, options.sizes):
         itemsize = np.dtype(dtype).itemsize
-        for size in options.sizes:
-            if ARRAYS_AT_ONCE * itemsize * size > available_bytes(backend):
-                print(f"\n{size:,} parameters, {dtype}: left out, would not fit in memory")
-                continue
-            times, absent = measure(backend, size, dtype, options.contenders, options.rounds)
-            moved = size * bandwidth.bytes_per_parameter(gpuprop.RMSProp().rule, itemsize)
-            row = {"size": size, "dtype": dtype, "bytes_per_step": moved, **summary(times)}
-            rows.append(row)
-            print_table(row, peak)
+        if ARRAYS_AT_ONCE * itemsize * size > available_bytes(backend):
+            print(f"\n{size:,} parameters, {dtype}: left out, would not fit in memory")
+            continue
+        times, left_out = measure(backend, variant, size, dtype, options.contenders, options.rounds)
+        absent |= left_out
+        moved = size * bandwidth.bytes_per_parameter(VARIANTS[variant].rule, itemsize)
+        row = {"variant": variant, "size": size, "dtype": dtype, "bytes_per_step": moved, **summary(times)}
+        rows.append(row)
+        print_table(row, peak)
     for name, reason in absent.items():
         print(f"\nleft out: {name} ({reason})")
     report = {"device": description, "versions": versions(), "rounds": options.rounds, "rows": rows}

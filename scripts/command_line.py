@@ -7,7 +7,6 @@ import os
 import platform
 import signal
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -59,6 +58,8 @@ def writable_file(text: str) -> Path:
 
 def versions() -> dict[str, str]:
     """Of Python and of the libraries that a measurement depends on."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to load, before Ctrl-C is seen to
+
     found = {"python": platform.python_version()}
     for name in ("gpuprop", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax", "optax"):
         try:

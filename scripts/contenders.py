@@ -27,7 +27,7 @@ class Problem:
     optimizer: gpuprop.RMSProp
     grad: Any
     x: Any
-    square_average: Any
+    state: dict[str, Any]  # the optimizer's arrays, by their names in its state
 
 
 Step = Callable[[], Any]
@@ -46,21 +46,24 @@ def contender(name: str) -> Callable:
 def gpuprop_step(problem: Problem) -> Step:
     optimizer, x, grad = problem.optimizer, problem.x, problem.grad
     state = optimizer.init(x, backend=problem.backend)
-    state.square_average = problem.square_average
+    vars(state).update(problem.state)
     return lambda: optimizer.step(x, grad, state)
 
 
 @contender("floor")
 def memory_floor(problem: Problem) -> Step:
-    kernel = bandwidth.floor(problem.backend)
-    return lambda: kernel(problem.grad, problem.x, problem.square_average)
+    arrays = problem.grad, problem.x, *problem.state.values()
+    kernel = bandwidth.floor(problem.backend, len(arrays) - 1)
+    return lambda: kernel(*arrays)
 
 
 @contender("article")
 def article(problem: Problem) -> Step:
     """The article's lines in whole-array NumPy, or in CuPy on a GPU."""
     xp, p = problem.backend.xp, problem.optimizer
-    w, s, grad = problem.x, problem.square_average, problem.grad
+    if p.momentum or p.centered:
+        raise Absent("the article has neither momentum nor a centred average")
+    w, s, grad = problem.x, problem.state["square_average"], problem.grad
 
     def step() -> Any:
         nonlocal w, s
@@ -82,11 +85,12 @@ def torch_rmsprop(problem: Problem, **options: Any) -> Any:
     parameter = torch.from_dlpack(problem.x)
     parameter.grad = torch.from_dlpack(problem.grad)
     p = problem.optimizer
+    options |= {"momentum": p.momentum, "centered": p.centered}
     optimizer = torch.optim.RMSprop([parameter], p.learning_rate, p.rho, p.epsilon, **options)
-    optimizer.state[parameter] = {
-        "step": torch.zeros(()),
-        "square_avg": torch.from_dlpack(problem.square_average),
-    }
+    names = {"square_average": "square_avg", "gradient_average": "grad_avg", "velocity": "momentum_buffer"}
+    optimizer.state[parameter] = {"step": torch.zeros(())}
+    for name, array in problem.state.items():
+        optimizer.state[parameter][names[name]] = torch.from_dlpack(array)
     return optimizer
 
 
@@ -121,7 +125,8 @@ def optax_jit(problem: Problem) -> Step:
         raise Absent(f"this jax has no {platform}")
     jax.config.update("jax_enable_x64", True)
     p = problem.optimizer
-    method = optax.rmsprop(p.learning_rate, decay=p.rho, eps=p.epsilon, eps_in_sqrt=False)
+    more = {"momentum": p.momentum or None, "centered": p.centered, "eps_in_sqrt": False}
+    method = optax.rmsprop(p.learning_rate, decay=p.rho, eps=p.epsilon, **more)
 
     def update(x, grad, state):
         updates, state = method.update(grad, state, x)

@@ -9,13 +9,14 @@ def test_traffic_of_rmsprop():
 
 
 @pytest.mark.parametrize("size", [3, 1_000_003])
-def test_the_floor_touches_every_element_once(compiled, size):
-    grad, x, s = (compiled.asarray(np.arange(size) + k, "float32") for k in range(3))
-    before = [compiled.to_host(a).copy() for a in (grad, x, s)]
-    bandwidth.floor(compiled)(grad, x, s)
-    np.testing.assert_array_equal(compiled.to_host(grad), before[0])
-    np.testing.assert_array_equal(compiled.to_host(x), before[1] + before[0])
-    np.testing.assert_array_equal(compiled.to_host(s), before[2] + before[0])
+@pytest.mark.parametrize("written", [2, 4])
+def test_the_floor_touches_every_element_once(compiled, size, written):
+    arrays = [compiled.asarray(np.arange(size) + k, "float32") for k in range(written + 1)]
+    grad, *before = [compiled.to_host(a).copy() for a in arrays]
+    bandwidth.floor(compiled, written)(*arrays)
+    np.testing.assert_array_equal(compiled.to_host(arrays[0]), grad)
+    for array, old in zip(arrays[1:], before, strict=True):
+        np.testing.assert_array_equal(compiled.to_host(array), old + grad)
 
 
 def test_measured_bandwidth_is_that_of_a_memory(backend):

@@ -30,7 +30,7 @@ def test_from_end_to_end(device, tmp_path):
         "--contenders", "gpuprop", "floor", "article",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "1,000 parameters, float64" in done.stdout
+    assert "1,000 parameters, float64, plain" in done.stdout
     rows = json.loads(report.read_text())["rows"]
     assert [(row["size"], row["dtype"]) for row in rows] == [
         (size, dtype) for dtype in ("float32", "float64") for size in (2, 1000)
@@ -40,6 +40,20 @@ def test_from_end_to_end(device, tmp_path):
         assert min(row["seconds_per_step"].values()) > 0
         assert row["bytes_per_step"] == row["size"] * 5 * (4 if row["dtype"] == "float32" else 8)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_variants_have_their_own_floor(tmp_path):
+    report = tmp_path / "report.json"
+    done = run(
+        "--device", "cpu", "--sizes", 1000, "--rounds", 1, "--dtypes", "float32", "--json", report,
+        "--variants", "plain", "momentum+centered", "--contenders", "gpuprop", "floor", "article",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    plain, both = json.loads(report.read_text())["rows"]
+    assert (plain["variant"], plain["bytes_per_step"]) == ("plain", 5 * 4000)
+    assert (both["variant"], both["bytes_per_step"]) == ("momentum+centered", 9 * 4000)
+    assert both["ratio_to_floor"].keys() == {"gpuprop", "floor"}
+    assert "left out: article (the article has neither" in done.stdout
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity mask")
@@ -60,19 +74,27 @@ def test_bad_input_is_one_line_and_exit_2(arguments):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "centered": True}], ids=["plain", "both"])
 @pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "floor"])
-def test_contenders_make_the_same_step(name):
+def test_contenders_make_the_same_step(name, options):
     backend = gpuprop.select_backend("cpu")
-    grad, x, average = np.linspace(0.5, 1.5, 1000), np.linspace(1, 2, 1000), np.ones(1000)
-    updates, s = gpuprop.reference.rmsprop(0.1, 0.9, 1e-6, grad, average)
-    expected = x - updates
-    problem = Problem(backend, gpuprop.RMSProp(), grad, x, average)
+    optimizer = gpuprop.RMSProp(**options)
+    grad, x = np.linspace(0.5, 1.5, 1000), np.linspace(1, 2, 1000)
+    averages = {array: np.full(1000, 2.0 * ("square" in array)) for array in optimizer.rule.writes[1:]}
+    expected = x.copy(), {array: value.copy() for array, value in averages.items()}
+    if name == "optax jit":  # starts at zero
+        expected[1]["square_average"][:] = averages["square_average"][:] = 0
+    state = optimizer.init(x)
+    vars(state).update(expected[1])
+    optimizer.step(expected[0], grad, state)
+    problem = Problem(backend, optimizer, grad, x, averages)
     try:
         step = CONTENDERS[name](problem)
     except Absent as reason:
         pytest.skip(str(reason))
     stepped = step()
-    if name not in ("article", "optax jit"):
-        stepped = x, average
-    np.testing.assert_allclose(stepped[0], expected, rtol=1e-12)
-    np.testing.assert_allclose(stepped[1], s, rtol=1e-12)
+    stepped_x, stepped_average = (
+        stepped if name in ("article", "optax jit") else (x, averages["square_average"])
+    )
+    np.testing.assert_allclose(stepped_x, expected[0], rtol=1e-12)
+    np.testing.assert_allclose(stepped_average, state.square_average, rtol=1e-12)
