@@ -32,8 +32,13 @@ def descend(name, backend, dtype, steps=STEPS):
     return {"x": backend.to_host(x)} | {k: backend.to_host(a) for k, a in state.arrays.items()}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", NAMES)
+# In float32 a constant of the wrong type would show; each rule has its turn in float64.
+IN_FLOAT64 = ["rmsprop", "everything", "sgd nesterov", "adagrad options", "adam options"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((n, "float32") for n in NAMES), *((n, "float64") for n in IN_FLOAT64)]
+)
 def test_every_option_gives_the_bits_of_the_reference(compiled, name, dtype):
     reference = descend(name, gpuprop.select_backend("numpy"), dtype)
     result = descend(name, compiled, dtype)

@@ -26,14 +26,14 @@ class CPUBackend(Backend):
     def __init__(self) -> None:
         self._loops: dict[tuple[Rule, np.dtype, int, bool], Loops] = {}
         self._plain = NumPyBackend()
-        self._vectors: dict[tuple[Rule, str], Loops] = {}  # contiguous: they need no preparation
+        self._vectors: dict[tuple[Rule, str, bool], Loops] = {}  # contiguous: they need no preparation
 
     def describe(self) -> str:
         n = threads.get_num_threads()
         return f"{_cpu_name()}, {n} thread{'s' * (n > 1)}, Numba {numba.__version__}"
 
     def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], skipped: Any = None) -> None:
-        if skipped is None and self._ran_at_once(rule, arrays, scalars):
+        if self._ran_at_once(rule, arrays, scalars, skipped):
             return
         arrays = prepare(self, rule, arrays)
         x = arrays[len(rule.reads)]
@@ -45,21 +45,21 @@ class CPUBackend(Backend):
         key = rule, x.dtype, ndim, skipped is not None
         if key not in self._loops:
             self._loops[key] = Loops(*key)
-            if ndim == 0 and x.dtype.itemsize != 2 and skipped is None:
-                self._vectors[rule, x.dtype.char] = self._loops[key]
+            if ndim == 0 and x.dtype.itemsize != 2:
+                self._vectors[rule, x.dtype.char, skipped is None] = self._loops[key]
         if not self._loops[key].run(views, scalars, skipped):
             raise AssertionError(f"{rule} ran on nothing: its compiled checks refuse what Python's let pass")
 
-    def _ran_at_once(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> bool:
+    def _ran_at_once(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], skipped: Any) -> bool:
         """Update contiguous arrays whose loop is compiled; its own guard checks them in nanoseconds."""
         try:
             shape = arrays[-1].shape
             for array in arrays:  # Numba is slow to say that a layout is not one that it knows
                 if type(array) is not np.ndarray or not array.flags.c_contiguous or array.shape != shape:
                     return False
-            loops = self._vectors[rule, array.dtype.char]
+            loops = self._vectors[rule, array.dtype.char, skipped is None]
             flat = arrays if len(shape) == 1 else [array.reshape(-1) for array in arrays]
-            return loops.run(flat, scalars)
+            return loops.run(flat, scalars, skipped)
         except (KeyError, TypeError, AttributeError):
             return False  # not compiled yet, or not arrays of that dtype: the full checks will tell
 

@@ -100,6 +100,22 @@ def where(condition, a, b):
     return a if condition else b
 
 
+def _are_finite(load: Any) -> Any:
+    @njit
+    def are_finite(values):
+        bad = False
+        for i in range(values.size):
+            value = load(values[i])
+            bad |= value - value != value - value
+        return not bad
+
+    return are_finite
+
+
+as_it_is = njit(lambda value: value)
+from_half = njit(lambda bits: load_half(bits))  # type: ignore[call-arg]
+from_brain = njit(lambda bits: load_brain(bits))  # type: ignore[call-arg]
+
 #: What the generated lines may name.
 FUNCTIONS = {
     "sqrt": math.sqrt,
@@ -112,6 +128,9 @@ FUNCTIONS = {
     "store_half": store_half,
     "load_brain": load_brain,
     "store_brain": store_brain,
+    "are_finite": _are_finite(as_it_is),
+    "are_finite_half": _are_finite(from_half),
+    "are_finite_brain": _are_finite(from_brain),
     "prange": numba.prange,
     "get_num_threads": numba.get_num_threads,
     "set_num_threads": numba.set_num_threads,

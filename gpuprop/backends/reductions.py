@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit
 
 from gpuprop.backends import threads
-from gpuprop.backends.intrinsics import load_brain, load_half
+from gpuprop.backends.intrinsics import as_it_is, from_brain, from_half
+from gpuprop.backends.loops import SERIAL_BYTES
 
 #: Elements that are summed one after the other, always in the same order; the blocks' sums are then
 #: added exactly.
@@ -42,7 +43,7 @@ def _sum(term: Any, array: np.ndarray) -> float:
         return one(values)
     sums = np.empty(count)
     workers = min(threads.get_num_threads(), count)
-    if workers == 1:
+    if workers == 1 or values.nbytes <= SERIAL_BYTES:
         blocks(values, sums, 0, count)
     elif threads.parallel_layer_is_safe():
         parallel(values, sums, min(workers, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
@@ -55,7 +56,7 @@ def _sum(term: Any, array: np.ndarray) -> float:
 @cache
 def _compiled(term: Any, kind: str) -> tuple[Callable[..., Any], ...]:
     """Sums of one block, of some, of all in parallel, and of a strided array."""
-    load = {"float16": _from_half, "bfloat16": _from_brain}.get(kind, _as_it_is)
+    load = {"float16": from_half, "bfloat16": from_brain}.get(kind, as_it_is)
 
     # Free to add in any order, and so to vectorise; the order is that of the one compiled code.
     @njit(nogil=True, fastmath={"reassoc"})
@@ -104,18 +105,3 @@ def _finite_square(v):
 @njit
 def _is_not_finite(v):
     return 0.0 if v - v == v - v else 1.0
-
-
-@njit
-def _as_it_is(value):
-    return value
-
-
-@njit
-def _from_half(bits):
-    return load_half(bits)  # type: ignore[call-arg]
-
-
-@njit
-def _from_brain(bits):
-    return load_brain(bits)  # type: ignore[call-arg]

@@ -57,28 +57,27 @@ FULL = {
     "adam": [rules.adam(b) for b in BOUNDS],
 }
 CASES = {
-    f"{kind}_{dtype}_{layout}": (rule, dtype, LAYOUTS[layout])
-    for kind, rule in {"article": RMSProp().rule, "whole": rules.rmsprop((), True, True)}.items()
+    f"article_{dtype}_{layout}": (RMSProp().rule, dtype, LAYOUTS[layout])
     for dtype, layout in product(DTYPES, LAYOUTS)
 }
 CASES |= {
-    f"{rule.name}_{dtype}": (rule, dtype, {})
-    for rule in (CLIPPED, EVERYTHING, *(of_a_kind[-1] for of_a_kind in FULL.values()))
-    for dtype in DTYPES
+    f"whole_{kind}_{dtype}": (of_a_kind[-1], dtype, {})
+    for (kind, of_a_kind), dtype in product(FULL.items(), DTYPES)
 }
 #: What looks for elements that are not finite, and reads the factor of the norm on the device.
 GUARDED = {"skips": True, "on_device": ("gradient_scale",)}
-CASES |= {
-    f"guarded_{kind}_{dtype}": (of_a_kind[-1], dtype, GUARDED)
-    for kind, of_a_kind in FULL.items()
-    for dtype in DTYPES
-}
-#: What differs from these in nothing but the arrays among the bounds, or the velocity.
+CASES |= {f"guarded_{dtype}": (FULL["rmsprop"][-1], dtype, GUARDED) for dtype in DTYPES}
+#: Fewer arrays among the bounds, no velocity; and the whole language of rules.
 MORE = {
     f"{kind}_{k}_{dtype}": (rule, dtype, {})
     for kind, of_a_kind in FULL.items()
     for k, rule in enumerate(of_a_kind[:-1])
     for dtype in DTYPES
+}
+MORE |= {f"{rule.name}_{dtype}": (rule, dtype, {}) for rule, dtype in product((CLIPPED, EVERYTHING), DTYPES)}
+MORE |= {
+    f"guarded_{kind}_{dtype}": (of_a_kind[0], dtype, GUARDED)
+    for (kind, of_a_kind), dtype in product(FULL.items(), DTYPES)
 }
 
 
