@@ -6,6 +6,7 @@ from gpuprop import reference, schedules
 from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
 from gpuprop.backends.threads import get_num_threads, set_num_threads
 from gpuprop.checkpoint import load_state
+from gpuprop.driver import check_gradient, minimize
 from gpuprop.optimizers import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSProp, RuleOptimizer, State
 from gpuprop.packing import pack
 from gpuprop.rules import Rule
@@ -24,8 +25,10 @@ __all__ = [
     "Rule",
     "RuleOptimizer",
     "State",
+    "check_gradient",
     "get_num_threads",
     "load_state",
+    "minimize",
     "pack",
     "reference",
     "schedules",

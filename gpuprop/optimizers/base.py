@@ -135,9 +135,9 @@ class Optimizer(ABC):
         state.optimizer = self
 
     def _guarded_update(self, rule: Rule, arrays: Any, scalars: tuple[Any, ...], state: State) -> None:
-        backend = state.backend
-        grad = prepare(backend, rule, arrays)[0]
-        skip = self.nonfinite == "skip"
+        backend, skip = state.backend, self.nonfinite == "skip"
+        if self.clip_norm is not None or self.nonfinite == "raise":
+            grad = prepare(backend, rule, arrays)[0]
         if self.nonfinite == "raise":
             _refuse_nonfinite(backend, grad, backend.adopt("grad", arrays[0]))
         if self.clip_norm is not None:
@@ -146,7 +146,7 @@ class Optimizer(ABC):
             place = rule.scalars.index("gradient_scale")
             scalars = (*scalars[:place], scale, *scalars[place + 1 :])
         if skip and state._counter is None:
-            state._counter = backend.counter_beside(grad)
+            state._counter = backend.counter_beside(prepare(backend, rule, arrays)[0])
         backend.update(rule, arrays, scalars, state._counter if skip else None)
 
     def __call__(
@@ -157,7 +157,7 @@ class Optimizer(ABC):
         **options: Any,
     ) -> Any:
         """Minimise `fun`: what `scipy.optimize.minimize` calls where this object is its ``method``."""
-        from gpuprop.minimize import minimize_by
+        from gpuprop.driver import minimize_by
 
         return minimize_by(self, fun, x0, args, **options)
 

@@ -1,0 +1,242 @@
+"""The driver: steps of an optimizer until a test says stop, with SciPy's interface."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gpuprop.backends import Backend
+from gpuprop.backends.checks import as_real
+from gpuprop.driver.objective import Objective, device_of, own_copy
+from gpuprop.driver.run import Run
+from gpuprop.driver.stopping import DriverOptions, real_bounds
+from gpuprop.optimizers import Optimizer, RMSProp
+from gpuprop.schedules import exponential_decay
+
+
+def minimize(
+    fun: Callable[..., Any] | None,
+    x0: Any,
+    *,
+    args: Any = (),
+    jac: Any = None,
+    method: Optimizer | None = None,
+    bounds: Any = None,
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    options: dict[str, Any] | None = None,
+) -> Any:
+    r"""Minimise a function of one array from its gradient: `scipy.optimize.minimize` on any device.
+
+    Parameters
+    ----------
+    fun : callable ``fun(x, *args) -> float``, or None
+        The function; None where only a gradient exists. On a GPU it may give an array of one
+        number, which is read only when a test needs it.
+    x0 : array_like of any shape
+        Where to start; it is not written. A CuPy array stays on its device, which is the current
+        one while `fun` and `jac` run. Integers become float64; float16, bfloat16, float32, float64
+        and complex arrays keep their dtype.
+    args : tuple
+        Further arguments of `fun` and `jac`.
+    jac : callable ``jac(x, *args) -> array``, True, None, "2-point", "3-point" or "cs"
+        The gradient, like `x0`; of complex parameters :math:`\partial f / \partial \Re x + i\,
+        \partial f / \partial \Im x`. True: `fun` gives the pair ``(f, gradient)``. A name, or None
+        for "2-point": SciPy's finite differences, at n or 2 n evaluations a step; on the host only.
+    method : Optimizer, optional
+        By default that of ``options["state"]``, or else ``RMSProp(rate, rho=0.97, momentum=0.9,
+        bias_correction=True)`` with a rate that falls from 0.03 to 3e-8 over `maxiter` steps.
+    bounds : scipy.optimize.Bounds, sequence of n pairs, or pair of numbers, optional
+        ``Bounds(lower, upper)`` of numbers or arrays like `x0`; a pair ``(lower, upper)`` for each
+        parameter, with None for no bound; or one pair of numbers for all. By default those of
+        `method`. The start and each step are projected onto them.
+    tol : float, optional
+        Stands for the option `gtol`.
+    callback : callable, optional
+        ``callback(xk)`` or ``callback(intermediate_result=...)``, told apart by the parameter's name
+        as SciPy does; the latter holds ``x`` and ``fun``. It is given a copy of the parameters
+        after each step, or every `check_every` steps where that is given, and stops the run by
+        raising StopIteration.
+    options : dict, optional
+        gtol : float or None, default 1e-5
+            Stop when no component of the gradient is larger. With bounds it is the projected
+            gradient, as in L-BFGS-B, and coupled weight decay counts as a part of it.
+        xtol : float, default None
+            Stop when the largest change of a component in a step is at most
+            ``xtol * (xtol + largest component of x)``. (A small learning rate makes small steps, too.)
+        ftol : float, default None
+            Stop when f has changed since the last check by at most ``ftol * max(|f|, |f before|, 1)``.
+        maxiter : int, default 10000
+            Most steps.
+        maxfev : int, default None
+            Most evaluations of `fun`; one point is always evaluated.
+        maxtime : float, default None
+            Seconds, tested after each step.
+        check_every : int, default 10
+            Steps from one check of f and these tolerances to the next. A GPU is waited for in checks only.
+        return_best : bool, default False
+            Give the parameters of the least f among the checks, which takes one more array.
+        disp : bool, default False
+            Show progress on stderr.
+        copy_x : bool, default True
+            Give `fun` and `jac` copies of the parameters, as SciPy does. False saves an array and a
+            pass over memory in each evaluation: then they see the very array that is updated in
+            place, and must neither write to it nor keep it.
+        state : State, default None
+            Go on with an optimizer's state, as a result holds it; it is updated in place.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        With ``x``; ``fun``, a float, or None; ``jac``, the gradient at ``x``; ``nit`` steps; ``nfev``
+        and ``njev`` evaluations; ``state``, with which a run can go on; ``success``, ``message`` and
+        ``status``:
+
+        ===== =========================================== =======
+        0     the gradient is within gtol                 success
+        1     maxiter
+        2     maxfev
+        3     maxtime
+        4     the step is within xtol                     success
+        5     the change of f is within ftol              success
+        6     f or the gradient is not finite (unless the
+              optimizer's ``nonfinite`` says otherwise)
+        7     Ctrl-C: what has been reached is returned
+        99    the callback raised StopIteration
+        ===== =========================================== =======
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument cannot be used; the message says what is needed.
+
+    Notes
+    -----
+    RMSProp's steps do not shrink by themselves: with a constant learning rate :math:`\eta` the
+    parameters end up moving to and fro by about :math:`\eta / 2`. Let it fall.
+
+    References
+    ----------
+    C. Zhu, R. H. Byrd, P. Lu and J. Nocedal, "Algorithm 778: L-BFGS-B", ACM Trans. Math. Softw.
+    23(4), 1997: the projected gradient.
+
+    Examples
+    --------
+    >>> import gpuprop
+    >>> from scipy.optimize import rosen, rosen_der
+    >>> result = gpuprop.minimize(rosen, [-1.2, 1.0], jac=rosen_der)
+    >>> result.x.round(4), result.success
+    (array([1., 1.]), True)
+    """
+    keywords = dict(options or {})
+    if tol is not None:
+        keywords["tol"] = tol
+    if method is None:
+        state = keywords.get("state")
+        method = getattr(state, "optimizer", None) or _default_method(keywords.get("maxiter"))
+    if not isinstance(method, Optimizer):
+        raise TypeError(
+            f"method is {method!r}; it must be an optimizer such as gpuprop.RMSProp() (SciPy's own methods "
+            "are those of scipy.optimize.minimize)"
+        )
+    return minimize_by(method, fun, x0, args, jac=jac, bounds=bounds, callback=callback, **keywords)
+
+
+def minimize_by(
+    optimizer: Optimizer,
+    fun: Callable[..., Any] | None,
+    x0: Any,
+    args: Any = (),
+    *,
+    jac: Any = None,
+    hess: Any = None,
+    hessp: Any = None,
+    bounds: Any = None,
+    constraints: Any = (),
+    callback: Callable[..., Any] | None = None,
+    **options: Any,
+) -> Any:
+    """`minimize` as `scipy.optimize.minimize` calls a method of one's own."""
+    for name, given in (("hess", hess), ("hessp", hessp)):
+        if given is not None:
+            warnings.warn(
+                f"{name} is given and not used: the gradient is all it takes", RuntimeWarning, stacklevel=4
+            )
+    if not (constraints is None or (isinstance(constraints, (tuple, list)) and not constraints)):
+        raise ValueError(
+            "constraints are given and can only be bounds here; put them into bounds or into fun as a "
+            "penalty, or use SciPy's SLSQP or trust-constr"
+        )
+    chosen = DriverOptions.of(options)
+    backend, x = own_copy("x0", x0, chosen.state.backend if chosen.state else None)
+    with device_of(backend, x):
+        optimizer = _with_bounds(optimizer, bounds, x, backend)
+        limits = getattr(optimizer, "bounds", None)
+        if limits is not None:
+            real = as_real(backend, x)
+            backend.xp.clip(real, *real_bounds(limits, backend), out=real)
+        state = chosen.state or optimizer.init(x, backend=backend)
+        objective = Objective(fun, jac, args, x, backend, limits, chosen.copy_x)
+        return Run(optimizer, x, state, objective, chosen, callback).result()
+
+
+def _default_method(maxiter: Any) -> RMSProp:
+    steps = DriverOptions(maxiter=maxiter).maxiter
+    rate = exponential_decay(0.03, transition_steps=max(steps, 1), decay_rate=1e-6)
+    return RMSProp(rate, rho=0.97, momentum=0.9, bias_correction=True)
+
+
+def _with_bounds(optimizer: Optimizer, bounds: Any, x: Any, backend: Backend) -> Optimizer:
+    """`optimizer` with these bounds in place of its own."""
+    if bounds is None:
+        return optimizer
+    if not is_dataclass(optimizer):
+        raise ValueError(f"bounds are given and {optimizer!r} has none; put them into its rule")
+    lower, upper = (_bound_like(bound, x, backend) for bound in _two_sides(bounds, x.size))
+    real_lower, real_upper = real_bounds((lower, upper), backend)
+    if not bool(np.all(real_lower <= real_upper)):
+        raise ValueError("a lower bound is above its upper one, or is NaN; each pair must be (lower, upper)")
+    return replace(optimizer, bounds=(lower, upper))
+
+
+def _two_sides(bounds: Any, n: int) -> tuple[Any, Any]:
+    """The lower and the upper bounds of any of SciPy's forms, or of one pair of numbers for all."""
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        return bounds.lb, bounds.ub
+    if getattr(bounds, "shape", None) == (n, 2):
+        return bounds[:, 0], bounds[:, 1]
+    pairs = list(bounds)
+    if len(pairs) == 2 and not any(hasattr(side, "__len__") for side in pairs):
+        pairs = [pairs]
+    elif len(pairs) != n or any(not hasattr(pair, "__len__") or len(pair) != 2 for pair in pairs):
+        raise ValueError(
+            f"bounds is {bounds!r}; it must be scipy.optimize.Bounds(lower, upper), or a pair (lower, upper) "
+            f"for each of the {n} parameters"
+        )
+    lower = [-math.inf if side is None else side for side, _ in pairs]
+    upper = [math.inf if side is None else side for _, side in pairs]
+    return lower, upper
+
+
+def _bound_like(bound: Any, x: Any, backend: Backend) -> Any:
+    """One number where it is the same for all, else an array like `x`."""
+    xp = backend.xp
+    given = xp.asarray(bound)
+    try:
+        full = given.reshape(x.shape) if given.size == x.size else xp.broadcast_to(given, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"a bound has shape {given.shape} and x0 has {x.shape}; it must be a number or like x0"
+        ) from None
+    if given.dtype.kind != "c" and bool((given == given.ravel()[0]).all()):
+        return float(given.ravel()[0])
+    like = xp.empty(x.shape, x.dtype)
+    # A real bound of complex parameters is that of both parts.
+    real = x.dtype.kind == "c" and full.dtype.kind != "c"
+    as_real(backend, like)[...] = full[..., None] if real else as_real(backend, full.astype(x.dtype))
+    return like

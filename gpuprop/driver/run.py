@@ -1,0 +1,186 @@
+"""One run of the driver: steps, checks and callbacks, and what comes out of them."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from gpuprop.driver.objective import Objective, read
+from gpuprop.driver.stopping import DriverOptions, Status, Stopping
+from gpuprop.optimizers import Optimizer, State
+
+
+class Interrupts:
+    """Ctrl-C as KeyboardInterrupt, but not within a step: x and the state always belong together."""
+
+    def __init__(self) -> None:
+        self._held = self._pending = False
+
+    def __enter__(self) -> Interrupts:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            with suppress(ValueError):  # only the main thread sets handlers, and is interrupted at all
+                signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if signal.getsignal(signal.SIGINT) == self._handle:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self._held:
+            self._pending = True
+        else:
+            signal.default_int_handler(number, frame)
+
+    def hold(self, action: Callable[..., None], *args: Any) -> None:
+        """Do `action` to its end, and only then let an interrupt through."""
+        self._held = True
+        try:
+            action(*args)
+        finally:
+            self._held = False
+        if self._pending:
+            raise KeyboardInterrupt
+
+
+class Run:
+    """A descent from `x`, in place, until something says stop."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        x: Any,
+        state: State,
+        objective: Objective,
+        options: DriverOptions,
+        callback: Callable[..., Any] | None,
+    ) -> None:
+        self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
+        self._options, self._callback = options, callback
+        self._callback_every = options.check_every or 1
+        self._stopping = Stopping(options, objective, optimizer, state)
+        self._interrupts = Interrupts()
+        self._first_step = state.step
+        self._gradient: Any = None  # at x; None where it is not known yet
+        self._sign = -1.0 if optimizer.maximize else 1.0
+        self._best: Any = None
+        self._best_value = math.nan
+        self._bar: Any = None
+
+    @property
+    def _nit(self) -> int:
+        return self._state.step - self._first_step
+
+    def result(self) -> Any:
+        """Descend, and tell how it went as a `scipy.optimize.OptimizeResult`."""
+        from scipy.optimize import OptimizeResult
+
+        if self._options.disp:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self._options.maxiter, unit="step", file=sys.stderr)
+        try:
+            with self._interrupts:
+                status = self._descend()
+        except KeyboardInterrupt:
+            status = Status.INTERRUPTED
+        finally:
+            if self._bar is not None:
+                self._bar.close()
+        message = self._stopping.message(status, self._nit)
+        value = self._settle()
+        if self._options.disp:
+            print(f"{message} f = {value}, {self._stopping.seconds:.3g} s", file=sys.stderr)
+        objective = self._objective
+        return OptimizeResult(
+            x=self._x, fun=value, jac=self._gradient, nit=self._nit, nfev=objective.nfev, njev=objective.njev,
+            status=int(status), success=status.success, message=message, state=self._state,
+        )  # fmt: skip
+
+    def _descend(self) -> Status:
+        stopping, objective, x = self._stopping, self._objective, self._x
+        while True:
+            if self._gradient is None:
+                self._gradient = objective.gradient(x)
+            nit = self._nit
+            if self._callback is not None and nit and nit % self._callback_every == 0:
+                try:
+                    self._call_back(self._callback)
+                except StopIteration:
+                    return Status.CALLBACK
+            due = nit % stopping.every == 0
+            if due:
+                objective.value(x)  # before the limits, as it counts
+            limit = stopping.limit(nit)
+            if due or limit is not None:
+                status = stopping.check(x, self._gradient, objective.value(x), nit)
+                self._report(nit)
+                status = limit if status is None else status
+                if status is not None:
+                    return status
+            stopping.before_step(x, nit)
+            self._interrupts.hold(self._step)
+
+    def _step(self) -> None:
+        self._optimizer.step(self._x, self._gradient, self._state)
+        self._gradient = None
+
+    def _report(self, nit: int) -> None:
+        value = self._stopping.value
+        is_better = self._best is None or self._sign * value < self._sign * self._best_value
+        if self._options.return_best and math.isfinite(value) and is_better:
+            self._interrupts.hold(self._keep, value)
+        if self._bar is not None:
+            f = "" if self._objective.fun is None else f"f = {value:.6g}, "
+            self._bar.set_postfix_str(f"{f}gradient = {self._stopping.largest:.3g}", refresh=False)
+            self._bar.update(nit - self._bar.n)
+
+    def _keep(self, value: float) -> None:
+        if self._best is None:
+            self._best = self._x.copy()
+        else:
+            self._best[...] = self._x
+        self._best_value = value
+
+    def _call_back(self, callback: Callable[..., Any]) -> None:
+        if not _takes_a_result(callback):
+            callback(self._x.copy())
+            return
+        from scipy.optimize import OptimizeResult
+
+        callback(intermediate_result=OptimizeResult(x=self._x.copy(), fun=self._value()))
+
+    def _value(self) -> float | None:
+        value = self._objective.value(self._x)
+        return None if value is None else read([value], self._state.backend.xp)[0]
+
+    def _settle(self) -> float | None:
+        """f, having made sure of the gradient, at the parameters that are returned.
+
+        A Ctrl-C in here leaves unknown what is not known yet: f is NaN, or the gradient None.
+        """
+        value: float | None = math.nan
+        with suppress(KeyboardInterrupt):
+            if self._gradient is None:
+                self._gradient = self._objective.gradient(self._x)
+            value = self._value()
+        if self._best is not None and not self._sign * (value or 0.0) <= self._sign * self._best_value:
+            self._x, value, self._gradient = self._best, self._best_value, None
+            with suppress(KeyboardInterrupt):
+                self._gradient = self._objective.gradient(self._x)
+        if self._gradient is not None and self._state.backend.may_overlap(self._gradient, self._x):
+            self._gradient = self._gradient.copy()  # as that of |x|^2 / 2 may be
+        return value
+
+
+def _takes_a_result(callback: Callable[..., Any]) -> bool:
+    """SciPy tells the two kinds of callback apart by the name of the only parameter."""
+    try:
+        return set(inspect.signature(callback).parameters) == {"intermediate_result"}
+    except ValueError:  # some functions written in C do not say
+        return False

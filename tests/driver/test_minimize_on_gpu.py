@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from descents import Quadratic, falling, twice
+from scipy.optimize import Bounds
+
+import gpuprop
+from gpuprop import minimize
+
+
+@pytest.fixture
+def transfers(monkeypatch):
+    """The sizes of all arrays that go to the host."""
+    cupy = pytest.importorskip("cupy")
+    sizes, get = [], cupy.ndarray.get
+
+    def counted(array, *args, **kwargs):
+        sizes.append(array.size)
+        return get(array, *args, **kwargs)
+
+    monkeypatch.setattr(cupy.ndarray, "get", counted)
+    return sizes
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("joint", [False, True])
+def test_no_array_crosses_to_the_host_and_each_check_reads_once(transfers, joint):
+    gpu = gpuprop.select_backend("gpu")
+    problem, path = Quadratic(gpu), []
+    fun, jac = (problem.both, True) if joint else (problem.fun, problem.jac)
+    options = {
+        "maxiter": 60,
+        "check_every": 20,
+        "gtol": 1e-30,
+        "xtol": 1e-30,
+        "ftol": 0.0,
+        "return_best": True,
+    }
+    method = falling(clip_norm=3.0, nonfinite="skip")
+    bounds = Bounds(gpu.asarray(np.full(4, -9.0)), gpu.asarray(np.arange(9.0, 13)))
+    x0 = gpu.asarray(np.zeros(4))
+    minimize(fun, x0, jac=jac, method=method, bounds=bounds, options={**options, "maxiter": 0})
+    start, transfers[:] = len(transfers), []
+    result = minimize(fun, x0, jac=jac, method=method, bounds=bounds, callback=path.append, options=options)
+    assert result.nit == 60
+    assert max(transfers) <= 4 < x0.size + 1
+    assert len(transfers) == start + 3  # the checks at 20, 40 and 60
+
+
+@pytest.mark.gpu
+def test_between_checks_nothing_waits_for_the_device():
+    # A stream that is being captured refuses to be waited for; then its steps run as one graph.
+    gpu = gpuprop.select_backend("gpu")
+    problem = Quadratic(gpu)
+    x0 = gpu.asarray(np.zeros(4))
+    options = {"maxiter": 20, "check_every": 20}
+    plain = minimize(problem.fun, x0, jac=problem.jac, method=falling(), options=options)
+    stream, calls = gpu.xp.cuda.Stream(non_blocking=True), []
+
+    def jac(x):
+        calls.append(1)
+        if len(calls) == 2:
+            stream.begin_capture()
+        gradient = problem.jac(x)
+        if len(calls) == 19:
+            stream.end_capture().launch(stream)
+        return gradient
+
+    gpu.synchronize()
+    with stream:
+        captured = minimize(problem.fun, x0, jac=jac, method=falling(), options=options)
+    assert len(calls) == 21
+    np.testing.assert_array_equal(gpu.to_host(captured.x), gpu.to_host(plain.x))
+
+
+@pytest.mark.gpu
+def test_the_device_of_x0_is_current_while_functions_run():
+    gpu = gpuprop.select_backend("gpu")
+    if gpu.xp.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two devices")
+    with gpu.xp.cuda.Device(1):
+        x0 = gpu.asarray([5.0, 4.0])
+    seen = set()
+
+    def jac(x):
+        seen.add((gpu.xp.cuda.Device().id, x.device.id))
+        return 2 * x
+
+    result = minimize(lambda x: (x**2).sum(), x0, jac=jac, method=falling())
+    assert seen == {(1, 1)}
+    assert (result.success, result.x.device.id) == (True, 1)
+
+
+@pytest.mark.gpu
+def test_a_gradient_that_has_left_the_gpu_is_refused():
+    gpu = gpuprop.select_backend("gpu")
+    with pytest.raises(TypeError, match=r"the gradient is a numpy\.ndarray"):
+        minimize(None, gpu.asarray([5.0]), jac=lambda x: gpu.to_host(x))
+    with pytest.raises(TypeError, match=r"the gradient is a builtins.list and x is on a GPU"):
+        minimize(None, gpu.asarray([5.0]), jac=lambda x: [1.0])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("number", [float, np.float64, np.asarray])
+def test_f_may_be_a_number_on_the_host(number):
+    gpu = gpuprop.select_backend("gpu")
+    result = minimize(lambda x: number(7), gpu.asarray([5.0]), jac=twice, options={"maxiter": 2})
+    assert result.fun == 7

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+from descents import TARGET, Quadratic, falling, sum_of_squares, twice
+from scipy.optimize import Bounds, OptimizeWarning
+
+import gpuprop
+from gpuprop import RMSProp, minimize
+
+
+def test_integers_lists_and_foreign_byte_orders_become_floats_of_this_machine():
+    for x0 in ([3, 4], np.array([3, 4], "int8"), np.array([3.0, 4.0], ">f8"), np.ma.array([3, 4])):
+        result = minimize(sum_of_squares, x0, jac=twice, method=falling())
+        assert type(result.x) is np.ndarray
+        assert result.x.dtype == np.dtype("float64")
+        assert result.x.dtype.isnative
+        assert result.success
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "complex64", "complex128"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 2)])
+def test_shape_and_dtype_are_kept(dtype, shape):
+    x0 = np.full(shape, 0.75, dtype, order="F")
+    result = minimize(
+        lambda x: np.sum(abs(x) ** 2), x0, jac=twice, method=falling(), options={"gtol": 1e-2, "maxiter": 400}
+    )
+    assert result.success
+    assert (result.x.shape, result.x.dtype) == (shape, np.dtype(dtype))
+    assert (result.jac.shape, result.jac.dtype) == (shape, np.dtype(dtype))
+
+
+def test_a_gradient_of_another_real_dtype_or_of_one_row_is_welcome():
+    x0 = np.array([3.0, 4.0], "float32")
+    plain = minimize(None, x0, jac=twice, method=falling())
+    for jac in (lambda x: 2 * x.astype("float64"), lambda x: (2 * x)[None, :], lambda x: list(2 * x)):
+        np.testing.assert_array_equal(minimize(None, x0, jac=jac, method=falling()).x, plain.x)
+
+
+@pytest.mark.parametrize(
+    ("fun", "jac", "message"),
+    [
+        (sum_of_squares, lambda x: x[:1], r"the gradient has shape \(1,\).* x has \(2,\)"),
+        (sum_of_squares, lambda x: 1j * x, "the gradient has .* complex128, and x has .* float64"),
+        (lambda x: x, twice, r"fun gave shape \(2,\).* must give one real number"),
+        (lambda x: 1j, twice, "fun gave .* complex128; it must give one real number"),
+        (sum_of_squares, "newton", "jac is 'newton'; it must be a function"),
+        (None, None, "fun is None and jac is None"),
+        (None, True, "fun is None and jac is True"),
+    ],
+)
+def test_functions_that_give_the_wrong_thing_are_named(fun, jac, message):
+    with pytest.raises(ValueError, match=message):
+        minimize(fun, [1.0, 2.0], jac=jac)
+
+
+def test_jac_true_needs_a_pair():
+    with pytest.raises(
+        TypeError, match=r"fun gave a float; with jac=True it must give the pair \(f, gradient\)"
+    ):
+        minimize(sum_of_squares, [1.0], jac=True)
+
+
+@pytest.mark.parametrize("method", ["BFGS", RMSProp, "RMSProp"])
+def test_a_method_that_is_no_optimizer_is_refused(method):
+    with pytest.raises(TypeError, match=r"it must be an optimizer such as gpuprop.RMSProp\(\)"):
+        minimize(sum_of_squares, [1.0], jac=twice, method=method)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("gtol", -1), ("gtol", np.nan), ("xtol", -1), ("maxiter", -1), ("maxiter", 1.5), ("maxfev", 0),
+     ("check_every", 0), ("maxtime", -2)],
+)  # fmt: skip
+def test_options_out_of_range_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value!r}"):
+        minimize(sum_of_squares, [1.0], jac=twice, options={name: value})
+
+
+def test_unknown_options_are_named_as_scipy_names_them():
+    with pytest.warns(OptimizeWarning, match="unknown options eps, xrtol are ignored; there are .*gtol"):
+        minimize(sum_of_squares, [1.0], jac=twice, options={"xrtol": 1, "eps": 1, "maxiter": 1})
+
+
+def test_nothing_to_minimise_is_refused():
+    with pytest.raises(ValueError, match=r"x0 has shape \(0,\)"):
+        minimize(sum_of_squares, [], jac=twice)
+
+
+def test_functions_may_keep_what_they_are_given():
+    kept, callback_kept = [], []
+    minimize(
+        lambda x: kept.append(x) or 0.0, np.ones(3), jac=lambda x: kept.append(x) or 2 * x,
+        method=RMSProp(), callback=callback_kept.append, options={"maxiter": 5, "check_every": 1},
+    )  # fmt: skip
+    at = [float(x[0]) for x in kept]
+    assert at[::2] == at[1::2]
+    assert len(set(at)) == 6
+    assert [float(x[0]) for x in callback_kept] == at[2::2]
+
+
+def test_without_copies_functions_see_the_very_array_and_the_result_is_the_same():
+    seen = []
+
+    def jac(x):
+        seen.append(x.ctypes.data)
+        return x  # the gradient of |x|^2 / 2
+
+    options = {"maxiter": 50}
+    result = minimize(None, np.ones(3), jac=jac, method=falling(), options={**options, "copy_x": False})
+    assert set(seen) == {result.x.ctypes.data}
+    assert not np.may_share_memory(result.x, result.jac)
+    np.testing.assert_array_equal(result.jac, result.x)
+    np.testing.assert_array_equal(
+        result.x, minimize(None, np.ones(3), jac=lambda x: x, method=falling(), options=options).x
+    )
+
+
+@pytest.mark.parametrize(("jac", "cost"), [(None, 5), ("2-point", 5), ("3-point", 9), ("cs", 5)])
+def test_finite_differences_on_the_host(jac, cost):
+    problem = Quadratic(gpuprop.select_backend("numpy"))
+    result = minimize(problem.fun, np.zeros((2, 2)).ravel(), jac=jac, method=falling())
+    assert result.success
+    np.testing.assert_allclose(result.x, TARGET, atol=1e-4)
+    assert result.nfev == problem.funs == cost * result.njev
+
+
+@pytest.mark.parametrize("jac", ["2-point", "3-point"])
+def test_finite_differences_keep_within_the_bounds(jac):
+    def fun(x):
+        assert x.max() <= 4
+        return np.sum((x - 9) ** 2)
+
+    result = minimize(fun, [3.0, 2.0], jac=jac, method=falling(), bounds=Bounds(1, 4))
+    assert result.success
+    np.testing.assert_array_equal(result.x, 4)
+
+
+def test_finite_differences_are_refused_where_they_make_no_sense():
+    with pytest.raises(ValueError, match="jac is None and x0 has dtype complex128"):
+        minimize(lambda x: abs(x[0]), np.ones(1, complex))
+
+
+@pytest.mark.gpu
+def test_finite_differences_are_refused_on_a_gpu():
+    x0 = gpuprop.select_backend("gpu").asarray(np.ones(3))
+    with pytest.raises(ValueError, match=r"jac is None and x0 is on a GPU; .* pass jac"):
+        minimize(lambda x: x.sum(), x0)
