@@ -87,3 +87,92 @@ def plot_benchmark(file: Path, report: dict[str, Any]) -> None:
     panels[0][-1].legend(loc="upper right")
     figure.savefig(file, dpi=130, format="png")
     plt.close(figure)
+
+
+#: A colour for each family, which everyone can tell apart (Okabe and Ito's), a line for each member.
+METHOD_STYLES = {
+    "SGD, full batch": ("black", "-"),
+    "SGD, mini-batch": ("black", "--"),
+    "momentum": ("#0072b2", "-"),
+    "Nesterov": ("#0072b2", "--"),
+    "AdaGrad": ("#e69f00", "-"),
+    "Adam": ("#009e73", "-"),
+    "AdamW": ("#009e73", "--"),
+    "RMSProp": ("#b3361b", "-"),
+    "RMSProp, momentum": ("#b3361b", "--"),
+    "RMSProp, centred": ("#b3361b", ":"),
+}
+#: Whose paths are drawn: few enough to follow.
+IN_THE_PLANE = ("SGD, full batch", "momentum", "Adam", "RMSProp")
+
+
+def plot_comparison(file: Path, report: dict[str, Any], objectives: dict[str, Any]) -> None:
+    """How far above its least value f will yet be, by step, and paths over the contours.
+
+    Parameters
+    ----------
+    file : Path
+        Of the PNG.
+    report : dict
+        What ``compare_optimizers.py --json`` writes.
+    objectives : dict
+        The objective of each problem.
+    """
+    problems = report["problems"]
+    figure, panels = plt.subplots(
+        len(problems), 2, figsize=(11, 2.8 * len(problems) + 0.5), layout="constrained", squeeze=False,
+        width_ratios=(2, 1),
+    )  # fmt: skip
+    figure.suptitle("Each optimizer at its best learning rate: the median run, and the first run's path")
+    lines: dict[str, Any] = {}
+    for (left, right), (name, problem) in zip(panels, problems.items(), strict=True):
+        lines |= draw_curves(left, problem)
+        right.axis("off")
+        if "path" in problem["rows"]["RMSProp"]:
+            right.axis("on")
+            draw_paths(right, problem, objectives[name].value)
+    handles = [lines[name] for name in METHOD_STYLES if name in lines]
+    if panels[-1, 1].axison:
+        figure.legend(handles=handles, loc="outside lower center", ncols=5)
+    else:
+        panels[-1, 1].legend(handles=handles, loc="center")
+    figure.savefig(file, dpi=130, format="png")
+    plt.close(figure)
+
+
+def draw_curves(panel: Any, problem: dict[str, Any]) -> dict[str, Any]:
+    """A line for each optimizer; returns them by name."""
+    lines: dict[str, Any] = {}
+    target, seen = problem["target"], []
+    for name, row in problem["rows"].items():
+        color, dashes = METHOD_STYLES[name]
+        curve = np.array(row["worst_to_come"])
+        width = 2.4 if name == "RMSProp" else 1.4
+        (lines[name],) = panel.loglog(curve, label=name, color=color, linestyle=dashes, linewidth=width)
+        seen.append(curve[1:][np.isfinite(curve[1:])])
+    heights = np.concatenate([[target], *seen])
+    panel.axhline(target, color="grey", linewidth=0.8)
+    below = {"textcoords": "offset points", "va": "top", "color": "grey"}
+    panel.annotate(f"target {target:g}", (1, target), (4, -3), **below)
+    panel.set(xlim=(1, max(2, problem["steps"])), xlabel=problem["unit"])
+    panel.set(ylim=(max(target / 100, heights.min() / 2), 2 * heights.max()))
+    panel.set(ylabel="largest f - f* to come", title=f"{problem['title']}: {problem['formula']}")
+    panel.grid(True, which="major", alpha=0.3)
+    return lines
+
+
+def draw_paths(panel: Any, problem: dict[str, Any], value: Any) -> None:
+    """The first run of some optimizers, in the window of RMSProp's."""
+    paths = {name: np.array(problem["rows"][name]["path"]) for name in IN_THE_PLANE}
+    low, high = paths["RMSProp"].min(axis=0), paths["RMSProp"].max(axis=0)
+    margin = 0.15 * (high - low)
+    x, y = (np.linspace(low[k] - margin[k], high[k] + margin[k], 200) for k in (0, 1))
+    height = value(np.stack(np.meshgrid(x, y), axis=-1)) - problem["minimum"]
+    panel.contourf(x, y, np.log(height + 1e-2), levels=12, cmap="Blues", alpha=0.6)
+    for name, path in paths.items():
+        color, dashes = METHOD_STYLES[name]
+        path = np.where(np.abs(path) < 1e6, path, np.nan)  # what diverges has left the window
+        panel.plot(*path.T, marker=".", color=color, linestyle=dashes, markersize=2.5, linewidth=0.8)
+    start = paths["RMSProp"][0]
+    panel.plot(*start, "o", color="black", markersize=6)
+    panel.set(xlim=x[[0, -1]], ylim=y[[0, -1]], title=f"from ({start[0]:g}, {start[1]:g})")
