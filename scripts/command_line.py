@@ -7,10 +7,12 @@ import os
 import platform
 import signal
 import sys
+import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,12 +58,34 @@ def writable_file(text: str) -> Path:
     return path
 
 
+def choose_backend(device: str, fallback: bool, tell: Callable[[str], None]) -> Any:
+    """The backend of that name; why it is another is told."""
+    import gpuprop
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        backend = gpuprop.select_backend(device, fallback=fallback)
+    for warning in caught:
+        tell(str(warning.message))
+    return backend
+
+
 def versions() -> dict[str, str]:
     """Of Python and of the libraries that a measurement depends on."""
     from importlib.metadata import PackageNotFoundError, version  # slow to load, before Ctrl-C is seen to
 
     found = {"python": platform.python_version()}
-    for name in ("gpuprop", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax", "optax"):
+    for name in (
+        "gpuprop",
+        "numpy",
+        "numba",
+        "cupy-cuda12x",
+        "cupy-cuda13x",
+        "torch",
+        "jax",
+        "optax",
+        "scikit-learn",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

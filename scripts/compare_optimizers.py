@@ -6,7 +6,7 @@ stay there. All try equally many, on the same runs; the table is of other runs.
 
 from __future__ import annotations
 
-from command_line import Parser, end_cleanly_on_ctrl_c, versions, whole, writable_file
+from command_line import Parser, choose_backend, end_cleanly_on_ctrl_c, versions, whole, writable_file
 
 if __name__ == "__main__":
     end_cleanly_on_ctrl_c()  # before the imports that take long
@@ -16,7 +16,6 @@ import json
 import math
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -71,15 +70,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 def tell(line: str) -> None:
     print(f"compare_optimizers.py: {line}", file=sys.stderr)
-
-
-def choose_backend(device: str, fallback: bool) -> gpuprop.Backend:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        backend = gpuprop.select_backend(device, fallback=fallback)
-    for warning in caught:
-        tell(str(warning.message))
-    return backend
 
 
 def run(objective: Objective, method: Method, rate: float, steps: int, seed: int, trial: bool) -> np.ndarray:
@@ -156,7 +146,7 @@ def print_table(problem: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
-        backend = choose_backend(options.device, not options.no_fallback)
+        backend = choose_backend(options.device, not options.no_fallback, tell)
     except (gpuprop.DeviceUnavailableError, ValueError) as error:
         tell(str(error))
         return 2

@@ -176,3 +176,31 @@ def draw_paths(panel: Any, problem: dict[str, Any], value: Any) -> None:
     start = paths["RMSProp"][0]
     panel.plot(*start, "o", color="black", markersize=6)
     panel.set(xlim=x[[0, -1]], ylim=y[[0, -1]], title=f"from ({start[0]:g}, {start[1]:g})")
+
+
+def plot_restoration(file: Path, images: dict[str, np.ndarray], history: np.ndarray) -> None:
+    """Images by title, and the descent beside them.
+
+    Parameters
+    ----------
+    file : Path
+        Of the PNG.
+    images : dict of str to ndarray
+        Three, of grey values in [0, 1].
+    history : ndarray, shape (steps, 2)
+        f and the largest component of its gradient.
+    """
+    figure, axes = plt.subplots(1, 4, figsize=(13, 3.6), width_ratios=[1, 1, 1, 1.1], layout="constrained")
+    for axis, (title, image) in zip(axes, images.items(), strict=False):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+        axis.set_title(title, fontsize=11)
+        axis.axis("off")
+    curves, steps = axes[3], np.arange(1, len(history) + 1)
+    curves.semilogy(steps, history[:, 0] - history[:, 0].min(), color="#0072b2", label="f above its least")
+    curves.semilogy(steps, history[:, 1], color="#b3361b", label="largest component\nof the gradient")
+    curves.set(xlabel="step", ylim=(1e-7, None))
+    curves.set_title("the descent", fontsize=11)
+    curves.legend(frameon=False, fontsize=9)
+    curves.grid(True, which="major", alpha=0.3)
+    figure.savefig(file, dpi=110, format="png")
+    plt.close(figure)

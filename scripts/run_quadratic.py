@@ -5,7 +5,7 @@ Prints the point after the update of every 20th epoch, from (5, 4); other sizes 
 
 from __future__ import annotations
 
-from command_line import Parser, end_cleanly_on_ctrl_c, versions, whole, writable_file
+from command_line import Parser, choose_backend, end_cleanly_on_ctrl_c, versions, whole, writable_file
 
 if __name__ == "__main__":
     end_cleanly_on_ctrl_c()  # before the imports that take long
@@ -15,7 +15,6 @@ import json
 import math
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +56,6 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
         parser.error(str(error))
     parser.check_files(options.plot, options.json)
     return options, optimizer
-
-
-def choose_backend(device: str, fallback: bool) -> gpuprop.Backend:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        backend = gpuprop.select_backend(device, fallback=fallback)
-    for warning in caught:
-        tell(str(warning.message))
-    return backend
 
 
 def tell(line: str) -> None:
@@ -148,7 +138,7 @@ def write_json(file: Path, report: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     options, optimizer = parse_arguments(arguments)
     try:
-        backend = choose_backend(options.device, not options.no_fallback)
+        backend = choose_backend(options.device, not options.no_fallback, tell)
         tell(f"running on {backend.name}: {backend.describe()}")
         path, seconds = minimise(options, optimizer, backend)
     except (gpuprop.DeviceUnavailableError, ValueError) as error:
