@@ -1,7 +1,8 @@
 """Run ``python -m gpuprop.selfcheck`` first on a new machine: is each device right, and how fast?
 
-It prints the versions and the devices, runs the article's experiment on each device in each dtype
-and holds every bit against the NumPy reference, times a large step, and ends with one line.
+It prints the versions and the devices, runs the article's experiment on each device in each dtype,
+and one with every rule of the family, holds every bit against the NumPy reference, times a large
+step, and ends with one line.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,17 @@ from gpuprop.backends.cuda import cuda_version
 
 _LARGE = 2**26  # parameters of a timed step: beyond every cache, and 0.8 GB in float32
 _EPOCHS = 101
+
+_OPTIONS: dict[str, Any] = {"weight_decay": 0.1, "clip_value": 0.5, "bounds": (-1.0, 1.5)}
+#: Between them, every rule and nearly every option.
+FAMILY = (
+    gpuprop.RMSProp(
+        0.05, epsilon=0.01, momentum=0.9, nesterov=True, centered=True, bias_correction=True, **_OPTIONS
+    ),
+    gpuprop.SGD(0.05, momentum=0.9, maximize=True, **_OPTIONS),
+    gpuprop.AdaGrad(epsilon_inside_sqrt=True, initial_square_sum=0.1, **_OPTIONS),
+    gpuprop.AdamW(0.05, nonfinite="skip"),
+)
 
 
 def trajectory(backend: Backend, dtype: str) -> np.ndarray:
@@ -36,6 +49,16 @@ def trajectory(backend: Backend, dtype: str) -> np.ndarray:
     return np.array(points)
 
 
+def walk(optimizer: gpuprop.Optimizer, backend: Backend, dtype: str) -> np.ndarray:
+    """Where a hundred parameters are after twenty steps by random gradients."""
+    random = np.random.default_rng(0)
+    x, *grads = (backend.asarray(values, dtype) for values in random.normal(size=(21, 100)))
+    state = optimizer.init(x, backend=backend)
+    for grad in grads:
+        optimizer.step(x, grad, state)
+    return backend.to_host(x)
+
+
 def differences(backend: Backend) -> Iterator[str]:
     """What is wrong with `backend`, a line each."""
     reference = select_backend("numpy")
@@ -43,6 +66,9 @@ def differences(backend: Backend) -> Iterator[str]:
         wrong = (trajectory(backend, name) != trajectory(reference, name)).any(axis=1)
         if wrong.any():
             yield f"{name} leaves the reference's trajectory at epoch {wrong.argmax()}"
+        for optimizer in FAMILY:
+            if (walk(optimizer, backend, name) != walk(optimizer, reference, name)).any():
+                yield f"{name}: {optimizer} differs from the reference"
 
 
 def speed(backend: Backend) -> str:
@@ -97,7 +123,8 @@ def main() -> int:
             try:
                 wrong = list(differences(backend))
                 print(
-                    "\n".join(f"  WRONG: {line}" for line in wrong) or "  the article's trajectory: every bit"
+                    "\n".join(f"  WRONG: {line}" for line in wrong)
+                    or "  the article's trajectory and the family's: every bit"
                 )
                 print(f"  {speed(backend)}")
             except Exception as error:  # whatever it is, it is what the user came to see

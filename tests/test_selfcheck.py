@@ -53,6 +53,19 @@ def test_one_wrong_bit_is_seen(small, capsys, monkeypatch, epoch):
     assert out.splitlines()[-1] == "selfcheck: 1 device(s) NOT good, see above"
 
 
+def test_a_wrong_rule_of_the_family_is_seen(small, capsys, monkeypatch):
+    right = selfcheck.walk
+
+    def wrong(optimizer, backend, dtype):
+        x = right(optimizer, backend, dtype)
+        is_wrong = backend.name == "cpu" and dtype == "float64" and isinstance(optimizer, gpuprop.AdaGrad)
+        return x + np.spacing(x) if is_wrong else x
+
+    monkeypatch.setattr(selfcheck, "walk", wrong)
+    assert selfcheck.main() == 1
+    assert "WRONG: float64: AdaGrad(" in capsys.readouterr().out
+
+
 def test_a_failure_is_shown_not_raised(small, capsys, monkeypatch):
     def fail(backend):
         raise RuntimeError("the card has fallen off the bus")
