@@ -16,7 +16,7 @@ import numpy as np
 
 import gpuprop
 
-SIZE = 200_000
+SIZE = 100_000
 
 
 def state_of(step):

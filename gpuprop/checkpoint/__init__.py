@@ -1,0 +1,14 @@
+"""States in files: whole after any crash, checked bit by bit when they are read, and no pickle.
+
+A file is a safetensors file. Its tensors are the arrays of the state, ``state.velocity``, those of the
+user, ``extras.x``, and those among the hyperparameters, ``optimizer.0``: each in the order it has in
+memory, complex ones as pairs of reals. Its metadata are the format, the version of gpuprop, a
+description in JSON (hyperparameters, step, backend; of each array the layout and the CRC-32), and the
+CRC-32 of the header, in which all of this stands.
+"""
+
+from __future__ import annotations
+
+from gpuprop.checkpoint.state import load_state, save
+
+__all__ = ["load_state", "save"]

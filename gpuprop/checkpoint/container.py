@@ -1,0 +1,112 @@
+"""The container of the arrays: a safetensors file whose header has a checksum, too."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import gpuprop
+
+FORMAT = 1
+UNKNOWN = "00000000"
+_CHECKSUM = '"gpuprop.crc32":"%s"'
+
+#: What safetensors calls each type.
+CODES = {
+    "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64",
+    "complex64": "F32", "complex128": "F64", "bool": "BOOL",
+    "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
+    "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64",
+}  # fmt: skip
+
+
+def checksum(data: Any) -> str:
+    return f"{zlib.crc32(data):08x}"
+
+
+def header_of(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> bytes:
+    """Eight bytes of length, and JSON: https://github.com/safetensors/safetensors#format.
+
+    Its length does not depend on the checksums. The writer of safetensors itself would need all arrays
+    on the host at once, and make a file of mode 0600 that is not forced to the disk, under a temporary
+    name of its own.
+    """
+    metadata = {
+        "gpuprop.format": str(FORMAT),
+        "gpuprop.version": gpuprop.__version__,
+        "gpuprop.description": json.dumps(description),
+        "gpuprop.crc32": UNKNOWN,
+    }
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, array in tensors.items():
+        shape = [array.shape[axis] for axis in description["arrays"][name]["axes"]]
+        pair = [2] if array.dtype.kind == "c" else []
+        begin, end = end, end + array.nbytes
+        entries[name] = {
+            "dtype": CODES[array.dtype.name],
+            "shape": shape + pair,
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    unsigned = len(text).to_bytes(8, "little") + text
+    return _with_checksum(unsigned, UNKNOWN, checksum(unsigned))
+
+
+def read(path: str) -> tuple[dict[str, str], Any]:
+    """The metadata of a file whose header is undamaged, and its tensors, to be got from it by name.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or it cannot be read.
+    ValueError
+        The header is damaged, or the file truncated, of another program or of a newer version.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        found, tensors = _open(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is truncated, damaged, or no file of State.save: {error}; load another copy"
+        ) from None
+    metadata = tensors.metadata() or {}
+    _check(path, found, metadata)
+    return metadata, tensors
+
+
+def _open(path: str) -> tuple[bytes, Any]:
+    """The header of a file, and its tensors."""
+    from safetensors import safe_open
+
+    while True:
+        with open(path, "rb") as file:
+            tensors = safe_open(path, "numpy", backend="pread")
+            # Both are to be one file, though another process may put a new one in its place.
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                length = file.read(8)
+                return length + file.read(int.from_bytes(length, "little")), tensors
+
+
+def _check(path: str, found: bytes, metadata: Mapping[str, str]) -> None:
+    number = metadata.get("gpuprop.format")
+    if number is None:
+        raise ValueError(f"{path} is a safetensors file of another program; it must be one of State.save")
+    if number.isdecimal() and int(number) > FORMAT:
+        raise ValueError(
+            f"{path} was written by gpuprop {metadata.get('gpuprop.version')} in format {number}; this is "
+            f"gpuprop {gpuprop.__version__}, which reads up to format {FORMAT}; "
+            "mend: python -m pip install --upgrade gpuprop"
+        )
+    told = metadata.get("gpuprop.crc32", "")
+    if checksum(_with_checksum(found, told, UNKNOWN)) != told:
+        raise ValueError(f"{path} is damaged in its header; load another copy")
+
+
+def _with_checksum(data: bytes, old: str, new: str) -> bytes:
+    return data.replace((_CHECKSUM % old).encode(), (_CHECKSUM % new).encode())

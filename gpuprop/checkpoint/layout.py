@@ -1,0 +1,49 @@
+"""An array as one block of bytes, in the order it has in memory, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gpuprop.backends import Backend
+from gpuprop.checkpoint.container import CODES, UNKNOWN
+
+
+def as_array(backend: Backend, name: str, array: Any) -> Any:
+    """`array` as one of the backend or of NumPy; that of another library is adopted, not copied."""
+    if isinstance(array, np.ndarray) or not hasattr(array, "__dlpack__"):
+        return array if isinstance(array, backend.xp.ndarray) else np.asarray(array)
+    return backend.adopt(name, array)
+
+
+def layout_of(backend: Backend, name: str, array: Any) -> dict[str, Any]:
+    """What the description says of an array whose checksum is not known yet."""
+    if array.dtype.name not in CODES:
+        raise TypeError(f"{name} has dtype {array.dtype}; it must be one of {', '.join(CODES)}")
+    axes = range(array.ndim)
+    # From the longest stride to the shortest, an array of any order is one block of memory.
+    in_memory = axes if array.flags.c_contiguous else sorted(axes, key=lambda k: -abs(array.strides[k]))
+    return {
+        "dtype": array.dtype.name,
+        "axes": list(in_memory),
+        "on_device": isinstance(array, backend.xp.ndarray),
+        "crc32": UNKNOWN,
+    }
+
+
+def content(backend: Backend, array: Any, layout: Mapping[str, Any]) -> memoryview:
+    """The bytes of an array in its layout, little-endian; a copy only where it is no such block."""
+    block = array.transpose(layout["axes"])
+    host = block if isinstance(block, np.ndarray) else backend.to_host(block)
+    return np.asarray(host, host.dtype.newbyteorder("<"), order="C").reshape(-1).view(np.uint8).data
+
+
+def restored(backend: Backend, tensor: np.ndarray, layout: Mapping[str, Any]) -> Any:
+    """The array that had this layout, where it was: on the backend's device or on the host."""
+    if layout["dtype"].startswith("complex"):
+        tensor = tensor.reshape(-1).view(layout["dtype"]).reshape(tensor.shape[:-1])
+    axes = layout["axes"]
+    placed = backend.asarray(tensor) if layout["on_device"] else tensor
+    return placed.transpose(sorted(range(len(axes)), key=axes.__getitem__))

@@ -1,0 +1,164 @@
+"""A state into a file, and out of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import gpuprop
+from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
+from gpuprop.checkpoint.container import checksum, header_of, read
+from gpuprop.checkpoint.description import describe, rebuild
+from gpuprop.checkpoint.layout import as_array, content, layout_of, restored
+from gpuprop.checkpoint.replacement import replacing
+from gpuprop.optimizers import State
+
+
+def save(state: State, /, path: str | os.PathLike[str], **arrays: Any) -> None:
+    """Write `state` to a file: what `State.save` does.
+
+    Parameters
+    ----------
+    state : State
+    path : str or path-like
+        An existing file is replaced, and keeps its permissions; a symbolic link is followed.
+    **arrays : array
+        More arrays for the same file, of any shape and any type of float, complex, integer or
+        boolean: above all the parameters, ``x=x``, which a resumed run needs of the same moment.
+        They come back in ``state.extras``.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written; one that existed is as it was.
+    TypeError
+        An array has another type, or is out of the reach of the state's backend.
+    ValueError
+        `path` is no regular file.
+
+    Notes
+    -----
+    A new file is written beside the old one, forced to the disk, and renamed: after a kill or a power
+    cut at any moment, `path` is the old file or the new one. What a killed process may leave is a file
+    ``.gpuprop-*.tmp``, which can be deleted.
+
+    An array that is one block of memory, in whatever order of its axes, is not copied. From a GPU, one
+    array at a time passes through the host.
+
+    Hyperparameters that are code cannot be written, which are schedules from elsewhere than
+    `gpuprop.schedules` and rules with a reference of their own: ``state.optimizer`` will be None.
+    """
+    tensors = {f"state.{name}": array for name, array in state.arrays.items()}
+    tensors |= {f"extras.{name}": as_array(state.backend, name, a) for name, a in arrays.items()}
+    optimizer, owned = describe(state.optimizer)
+    tensors |= {f"optimizer.{i}": as_array(state.backend, "a bound", a) for i, a in enumerate(owned)}
+    # The widest types first, so that every tensor is aligned.
+    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
+    layouts = {name: layout_of(state.backend, name, array) for name, array in tensors.items()}
+    description = {
+        "step": int(state.step),
+        "skipped": int(state.skipped),
+        "backend": state.backend.name,
+        "optimizer": optimizer,
+        "arrays": layouts,
+    }
+    with replacing(path) as file:
+        file.write(header_of(description, tensors))  # keeps the place, until the checksums are known
+        for name, array in tensors.items():
+            data = content(state.backend, array, layouts[name])
+            layouts[name]["crc32"] = checksum(data)
+            file.write(data)
+        file.seek(0)
+        file.write(header_of(description, tensors))
+
+
+def load_state(path: str | os.PathLike[str], *, backend: Backend | None = None) -> State:
+    """Read a state that `State.save` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+    backend : Backend, optional
+        Where steps will run, from `select_backend`; by default where they ran before.
+
+    Returns
+    -------
+    State
+        Its arrays, and those in ``state.extras`` that were of the same kind, are the backend's, on the
+        current device, and in the order of axes that they had; other extras are NumPy arrays. With
+        them, ``state.optimizer.step(x, grad, state)`` goes on bit for bit.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or it cannot be read.
+    ValueError
+        The file is damaged, truncated, of another program or of a newer version; the message says
+        which.
+    DeviceUnavailableError
+        The state is from a GPU and there is none; the message says what mends it.
+    ImportError
+        The state has arrays of bfloat16, and ml_dtypes is not installed.
+
+    Notes
+    -----
+    Arrays go straight to their place in memory; on the way to a GPU, one at a time is on the host.
+    Every bit of the file is checked.
+    """
+    if backend is not None and not isinstance(backend, Backend):
+        raise TypeError(f"backend is {backend!r}; it must be one that select_backend gave")
+    path = os.fspath(path)
+    metadata, tensors = read(path)
+    description = json.loads(metadata["gpuprop.description"])
+    chosen = backend or _former_backend(path, description["backend"])
+    arrays = {}
+    for name, layout in description["arrays"].items():
+        if layout["dtype"] == "bfloat16":
+            _teach_numpy_bfloat16(path)
+        tensor = tensors.get_tensor(name)
+        if checksum(tensor.reshape(-1).view(np.uint8)) != layout["crc32"]:
+            raise ValueError(f"{path} is damaged in {name}; load another copy")
+        arrays[name] = restored(chosen, tensor, layout)
+    try:
+        optimizer = rebuild(description["optimizer"], _named("optimizer.", arrays))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} has an optimizer of gpuprop {metadata['gpuprop.version']} that this gpuprop "
+            f"{gpuprop.__version__} does not know ({error}); mend: python -m pip install --upgrade gpuprop"
+        ) from error
+    return State(
+        optimizer,
+        description["step"],
+        _named("state.", arrays),
+        chosen,
+        skipped=description["skipped"],
+        extras=_named("extras.", arrays),
+    )
+
+
+def _named(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _former_backend(path: str, name: str) -> Backend:
+    try:
+        return select_backend(name)
+    except DeviceUnavailableError as error:
+        raise DeviceUnavailableError(
+            f"{path} was saved from the backend {name!r}: {error}; or load it elsewhere: "
+            "load_state(path, backend=select_backend())"
+        ) from error
+
+
+def _teach_numpy_bfloat16(path: str) -> None:
+    try:
+        import ml_dtypes  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{path} has arrays of bfloat16, which NumPy knows from ml_dtypes ({error}); "
+            "mend: python -m pip install ml_dtypes"
+        ) from error
