@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gpuprop.backends import backend_of
+from gpuprop.backends.checks import check_array
 
 
 def pack(arrays: Sequence[Any]) -> tuple[Any, list[Any]]:
@@ -46,11 +47,7 @@ def pack(arrays: Sequence[Any]) -> tuple[Any, list[Any]]:
     arrays = [backend.adopt(f"array {i}", array) for i, array in enumerate(arrays)]
     first = arrays[0]
     for i, array in enumerate(arrays):
-        if not isinstance(array, backend.xp.ndarray):
-            raise TypeError(
-                f"array {i} is a {type(array).__name__} and array 0 a {type(first).__name__}; they must be "
-                "of one kind"
-            )
+        check_array(backend, f"array {i}", array, written=False)
         if array.dtype != first.dtype:
             raise TypeError(
                 f"array {i} has dtype {array.dtype} and array 0 has {first.dtype}; they must be the same: "

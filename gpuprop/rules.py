@@ -69,9 +69,20 @@ class Rule:
         """The arrays in the order in which a kernel takes them."""
         return self.reads + self.writes
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Rule:
+        return self  # immutable, and kernels are kept by identity
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.name, self.reads, self.writes, self.scalars, self.body, self.reference)
+
     def tree(self) -> ast.Module:
         """The body as Python reads it."""
         return ast.parse(textwrap.dedent(self.body).strip("\n"))
+
+
+@cache
+def _unpickled(*fields: Any) -> Rule:
+    return Rule(*fields)
 
 
 _GRADIENT = """

@@ -129,6 +129,16 @@ def test_bounds_of_another_shape_are_refused_at_once(backend):
         RMSProp(bounds=(backend.asarray(np.zeros(3)), 1)).init(x, backend=backend)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+def test_array_bounds_the_wrong_way_round_are_refused(backend, dtype):
+    low = backend.asarray([0, 1, 2], dtype)
+    high = backend.asarray([1, 0, 1], dtype)
+    with pytest.raises(ValueError, match="the lower bound is above the upper one, or NaN, in 2 places"):
+        RMSProp(bounds=(low, high)).init(low.copy(), backend=backend)
+    with pytest.raises(ValueError, match="or NaN, in 1 place;"):
+        RMSProp(bounds=(low, 1.5)).init(low.copy(), backend=backend)
+
+
 def test_a_schedule_must_give_a_learning_rate():
     x = np.ones(2)
     optimizer = RMSProp(lambda step: float("nan") if step == 2 else 0.1)
@@ -149,6 +159,21 @@ def test_a_state_of_another_kind_is_refused():
         RMSProp(momentum=0.9).step(x, x, state)
     with pytest.raises(TypeError, match="state is a dict; it must be one that init gave"):
         RMSProp().step(x, x, {})
+
+
+def test_a_state_whose_arrays_mean_something_else_is_refused():
+    x = np.ones(2)
+    state = gpuprop.Adam().init(x)  # it has a gradient_average and a square_average, too
+    with pytest.raises(ValueError, match=r"state is that of Adam\(.*whose arrays mean something else"):
+        RMSProp(centered=True).step(x, x, state)
+    assert state.step == 0
+
+
+def test_x_is_not_its_own_bound(backend):
+    x = backend.asarray([1.0, 1.0])
+    optimizer = RMSProp(bounds=(x, np.inf))
+    with pytest.raises(ValueError, match="lower and x share memory; they must be separate arrays"):
+        optimizer.init(x, backend=backend)
 
 
 def test_hyperparameters_may_change_between_steps():

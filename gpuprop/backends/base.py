@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool) -> Any:
+    def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool, workspace: Any) -> Any:
         """`sign` times the factor that brings `grad` to at most the norm `clip_norm`.
 
         Parameters
@@ -61,6 +61,8 @@ class Backend(ABC):
         clip_norm, sign : float
         skip : bool
             Leave elements that are not finite out of the norm.
+        workspace
+            From `workspace`.
 
         Returns
         -------
@@ -91,15 +93,16 @@ class Backend(ABC):
         TypeError
             It cannot be shared through DLPack.
         """
-        if isinstance(array, self.xp.ndarray) or not hasattr(array, "__dlpack__"):
+        own = type(array).__module__.partition(".")[0] in ("numpy", "cupy")  # never meant to be exchanged
+        if own or isinstance(array, self.xp.ndarray) or not hasattr(array, "__dlpack__"):
             return array
         try:
             return self.xp.from_dlpack(array)
         except Exception as error:
             kind = type(array)
             raise TypeError(
-                f"{name} is a {kind.__module__}.{kind.__name__} that {self.xp.__name__} cannot share "
-                f"through DLPack: {error}"
+                f"{name} is a {kind.__module__}.{kind.__name__} of which {self.xp.__name__} cannot share the "
+                f"memory through DLPack: {error}"
             ) from error
 
     def full_like(self, x: Any, value: float) -> Any:
@@ -118,9 +121,12 @@ class Backend(ABC):
     def _allocate(self, x: Any) -> Any:
         return self.xp.empty_like(x, subok=False)
 
-    def counter_beside(self, x: Any) -> Any:
-        """A count of 0 on the device of `x`."""
-        return self.xp.zeros(1, self.xp.int64)
+    def workspace(self, x: Any) -> Any:
+        """What steps need beside the arrays: it belongs to a state, so that a graph can be captured.
+
+        Its ``skipped`` is an array of one integer, 0.
+        """
+        return SimpleNamespace(skipped=self.xp.zeros(1, self.xp.int64))
 
     def synchronize(self) -> None:  # noqa: B027 - the host has nothing to wait for
         """Wait until the work given to the device is done."""

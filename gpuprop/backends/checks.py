@@ -79,7 +79,7 @@ def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> None:
         if b not in rule.writes or not backend.may_overlap(first, second):
             continue  # reads come first: where the second is only read, so is the first
         one, other = _Span(backend.address_of(first), first), _Span(backend.address_of(second), second)
-        may_be_same = a not in rule.writes and b == main
+        may_be_same = a in rule.reads[:1] and b == main  # x may be its own gradient, not its own bound
         if one.overlaps(other) and not (may_be_same and one.is_same(other)):
             raise ValueError(
                 f"{a} and {b} share memory; they must be separate arrays"
@@ -99,12 +99,12 @@ def check_array(backend: Backend, name: str, array: Any, *, written: bool) -> No
     dtype = array.real.dtype if array.dtype.kind == "c" else array.dtype
     if compute_dtype(dtype) is None:
         raise TypeError(
-            f"{name} has dtype {array.dtype!r}; it must be {_ALLOWED} in native byte order, and the same "
-            "for all arrays"
+            f"{name} has dtype {array.dtype}; it must be {_ALLOWED} in native byte order, as "
+            f"{name}.astype(float) is, and the same for all arrays"
         )
     flags = array.flags
     if isinstance(array, np.ndarray) and written and not flags.writeable:
-        raise ValueError(f"{name} is read-only; it must be writable, as {name}.copy() is")
+        raise ValueError(f"{name} is read-only; it must be writable, as numpy.array({name}) is")
     if backend.address_of(array) % array.dtype.alignment:
         raise ValueError(f"{name} is not aligned in memory; {name}.copy() is")
     if written and not (flags.c_contiguous or flags.f_contiguous) and _overlaps_itself(array):

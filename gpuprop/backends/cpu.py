@@ -63,10 +63,10 @@ class CPUBackend(Backend):
         except (KeyError, TypeError, AttributeError):
             return False  # not compiled yet, or not arrays of that dtype: the full checks will tell
 
-    def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool) -> float:
-        if not _converts(grad.dtype):
-            return self._plain.clip_scale(grad, clip_norm, sign, skip)
-        squares = reductions.sum_of_squares(grad, skip)
+    def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool, workspace: Any) -> float:
+        squares = reductions.sum_of_squares(grad, skip) if _converts(grad.dtype) else math.inf
+        if squares == math.inf:  # beyond float64's numbers, or an infinite element
+            return self._plain.clip_scale(grad, clip_norm, sign, skip, workspace)
         return sign * clip_factor(math.sqrt(squares), clip_norm)
 
     def nonfinite(self, grad: Any) -> tuple[int, tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,18 @@ class GPUBackend(Backend):
                 "cupy.get_default_memory_pool().free_all_blocks() give back what CuPy holds"
             ) from error
 
-    def counter_beside(self, x: Any) -> Any:
+    def workspace(self, x: Any) -> Any:
         with x.device:
-            return self.xp.zeros(1, self.xp.uint64)  # which CUDA can count in atomically
+            # One thread for 64 elements, up to what the largest GPU can hold at a time.
+            elements = x.size * (2 if x.dtype.kind == "c" else 1)
+            sums = self.xp.empty(min(max(elements // 64, 1), 2**18), np.float64)
+            compute = compute_dtype(x.real.dtype if x.dtype.kind == "c" else x.dtype)
+            return SimpleNamespace(
+                skipped=self.xp.zeros(1, self.xp.uint64),  # in which CUDA can count atomically
+                sums=sums,
+                fewer_sums=self.xp.empty(min(sums.size, 512), np.float64),
+                scale=self.xp.empty(1, compute),
+            )
 
     def synchronize(self) -> None:
         self.xp.cuda.Device().synchronize()
@@ -76,30 +86,24 @@ class GPUBackend(Backend):
             with x.device:
                 self._kernels[key](*arguments)
 
-    def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool) -> Any:
+    def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool, workspace: Any) -> Any:
         with grad.device:
-            sums = self._sums(grad, "finite square" if skip else "square")
-            scale = self.xp.empty(1, compute_dtype(grad.dtype))
-            return clip_kernel(grad.dtype.name)(sums, clip_norm, sign, scale)
+            sums = self._sums(grad, "finite square" if skip else "square", workspace)
+            return clip_kernel(grad.dtype.name)(sums, clip_norm, sign, workspace.scale)
 
     def nonfinite(self, grad: Any) -> tuple[int, tuple[int, ...]]:
         with grad.device:
-            count = int(self.to_host(self._sums(grad, "not finite")).sum())
+            count = int(self.to_host(self._sums(grad, "not finite", self.workspace(grad))).sum())
             if not count:
                 return 0, ()
             place = int(self.xp.argmin(self.xp.isfinite(grad.astype(compute_dtype(grad.dtype)))))
         return count, tuple(map(int, np.unravel_index(place, grad.shape)))
 
-    def _sums(self, array: Any, term: str) -> Any:
+    def _sums(self, array: Any, term: str, workspace: Any) -> Any:
         """At most 512 sums, which together are that over all elements."""
         flat = array.reshape(-1) if array.flags.c_contiguous else array
-        # One thread for 64 elements, up to what the largest GPU can hold at a time.
-        sums = self.xp.empty(min(max(array.size // 64, 1), 2**18), np.float64)
-        sum_kernel(array.dtype.name, term)(flat, array.size, sums)
-        if sums.size <= 512:
-            return sums
-        fewer = self.xp.empty(512, np.float64)
-        return sum_kernel("float64", "value")(sums, sums.size, fewer)
+        sum_kernel(array.dtype.name, term)(flat, array.size, workspace.sums)
+        return sum_kernel("float64", "value")(workspace.sums, workspace.sums.size, workspace.fewer_sums)
 
     def _are_plainly_right(self, arrays: Sequence[Any]) -> bool:
         """Whether all is well at a glance; else the full checks decide, which cost as a launch."""

@@ -56,18 +56,16 @@ class Loops:
 
     def run(self, arrays: Sequence[Any], scalars: Sequence[float], skipped: Any = None) -> bool:
         """Update, or write nothing and return False: the arrays need the full checks."""
-        if self._skip:
-            counts = np.zeros(threads.get_num_threads(), np.int64)
-            done = self._run(arrays, (*scalars, counts))
-            skipped += counts.sum()
-            return done
-        return self._run(arrays, scalars)
+        length = 1 if arrays[-1].nbytes <= SERIAL_BYTES else len(arrays[-1])
+        chunks = 1 if length == 1 else min(threads.get_num_threads(), length)
+        if not self._skip:
+            return self._run(arrays, scalars, length, chunks)
+        counts = np.zeros(chunks, np.int64)
+        done = self._run(arrays, (*scalars, counts), length, chunks)
+        skipped += counts.sum()
+        return done
 
-    def _run(self, arrays: Sequence[Any], scalars: Sequence[Any]) -> bool:
-        if arrays[-1].nbytes <= SERIAL_BYTES:
-            return self.serial(*arrays, *scalars)
-        length = len(arrays[-1])
-        chunks = min(threads.get_num_threads(), length)
+    def _run(self, arrays: Sequence[Any], scalars: Sequence[Any], length: int, chunks: int) -> bool:
         if chunks == 1:
             return self.serial(*arrays, *scalars)
         if threads.parallel_layer_is_safe():
@@ -127,7 +125,7 @@ class Loops:
         doubts += [f"at_{array} % {x}.itemsize != 0" for array in self._arrays]
         for a, b in combinations(rule.arrays, 2):
             if b in rule.writes:
-                may_be_same = a not in rule.writes and b == rule.writes[0]
+                may_be_same = a in rule.reads[:1] and b == rule.writes[0]
                 least = "0 <" if may_be_same else "0 <="
                 doubts.append(f"{least} abs(at_array_{a} - at_array_{b}) < nbytes")
         return [*lines, f"if {' or '.join(doubts)}:", "    return False"] if doubts else []

@@ -31,7 +31,8 @@ def count_nonfinite(array: np.ndarray) -> int:
 
 def _sum(term: Any, array: np.ndarray) -> float:
     name = array.dtype.name
-    values = array.view(np.uint16) if array.dtype.itemsize == 2 else array
+    values = array.view(np.ndarray)
+    values = values.view(np.uint16) if array.dtype.itemsize == 2 else values
     one, blocks, parallel, strided = _compiled(term, name if array.dtype.itemsize == 2 else "")
     if values.flags.f_contiguous:
         values = values.T
@@ -50,7 +51,11 @@ def _sum(term: Any, array: np.ndarray) -> float:
     else:
         edges = [count * worker // workers for worker in range(workers + 1)]
         threads.run_in_pool([partial(blocks, values, sums, *part) for part in pairwise(edges)])
-    return float(np.sum(sums)) if not np.isfinite(sums).all() else math.fsum(sums)
+    try:
+        return math.fsum(sums)
+    except (OverflowError, ValueError):  # it ends beyond all numbers, or an infinity meets another
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.sum(sums))
 
 
 @cache

@@ -45,8 +45,11 @@ class Optimizer(ABC):
     @cached_property
     def rule(self) -> Rule:
         """The rule without what is neutral all the time."""
-        always = self._scalars_at(math.nan)
-        return fold(self._full_rule, {k: v for k, v in always.items() if v == NEUTRAL.get(k)})
+        full, always = self._full_rule, self._scalars_at(math.nan)
+        neutral = {k: v for k, v in always.items() if v == NEUTRAL.get(k)}
+        if "velocity" not in full.writes:
+            neutral.pop("learning_rate", None)  # 1 by chance, and not because it is outside the velocity
+        return fold(full, neutral)
 
     @cached_property
     def _constant_scalars(self) -> tuple[float, ...] | None:
@@ -95,7 +98,10 @@ class Optimizer(ABC):
         x = chosen.adopt("x", x)
         arrays = {name: chosen.full_like(x, self._starts().get(name, 0.0)) for name in names}
         prepare(chosen, self.rule, [x, *self._reads, x, *arrays.values()])
-        return State(self, 0, arrays, chosen)
+        state = State(self, 0, arrays, chosen)
+        if not self._is_plain:
+            state._workspace = chosen.workspace(x)
+        return state
 
     def step(self, x: Any, grad: Any, state: State) -> None:
         """Update `x` and `state` in place.
@@ -122,8 +128,11 @@ class Optimizer(ABC):
         try:
             backend = state.backend
             arrays = (grad, *self._reads, x, *[getattr(state, name) for name in rule.writes[1:]])
+            last = state.optimizer
         except AttributeError:
             raise _foreign(state, rule) from None
+        if last is not self and last is not None and last.rule.name != rule.name:
+            raise _foreign(state, rule)
         scalars = self._constant_scalars
         if scalars is None:
             scalars = self._ordered(self._scalars_at(state.step))
@@ -136,18 +145,19 @@ class Optimizer(ABC):
 
     def _guarded_update(self, rule: Rule, arrays: Any, scalars: tuple[Any, ...], state: State) -> None:
         backend, skip = state.backend, self.nonfinite == "skip"
+        if state._workspace is None:  # the state was made for, or saved by, another optimizer
+            state._workspace = backend.workspace(prepare(backend, rule, arrays)[0])
         if self.clip_norm is not None or self.nonfinite == "raise":
             grad = prepare(backend, rule, arrays)[0]
         if self.nonfinite == "raise":
             _refuse_nonfinite(backend, grad, backend.adopt("grad", arrays[0]))
         if self.clip_norm is not None:
             # In place of the NaN that stood for a scalar which each gradient decides anew.
-            scale = backend.clip_scale(grad, self.clip_norm, -1.0 if self.maximize else 1.0, skip)
+            sign = -1.0 if self.maximize else 1.0
+            scale = backend.clip_scale(grad, self.clip_norm, sign, skip, state._workspace)
             place = rule.scalars.index("gradient_scale")
             scalars = (*scalars[:place], scale, *scalars[place + 1 :])
-        if skip and state._counter is None:
-            state._counter = backend.counter_beside(prepare(backend, rule, arrays)[0])
-        backend.update(rule, arrays, scalars, state._counter if skip else None)
+        backend.update(rule, arrays, scalars, state._workspace.skipped if skip else None)
 
     def __call__(
         self,
@@ -168,11 +178,13 @@ def _refuse_nonfinite(backend: Backend, real: Any, grad: Any) -> None:
     if not count:
         return
     first = first[: grad.ndim]
-    if grad.dtype.kind == "c":
-        count = int((~backend.xp.isfinite(grad)).sum())
+    with backend.on_device_of(grad):
+        if grad.dtype.kind == "c":
+            count = int((~backend.xp.isfinite(grad)).sum())
+        value = backend.to_host(grad[first])
     raise FloatingPointError(
         f"grad has {count} element{'s' * (count > 1)} of {grad.size} that {'are' if count > 1 else 'is'} not "
-        f"finite, the first {grad[first]} at index {first}; nothing has been updated "
+        f"finite, the first {value} at index {first}; nothing has been updated "
         '(nonfinite="skip" would leave such elements out)'
     )
 
@@ -181,6 +193,11 @@ def _foreign(state: Any, rule: Rule) -> Exception:
     if not isinstance(state, State):
         return TypeError(f"state is a {type(state).__name__}; it must be one that init gave")
     missing = [name for name in rule.writes[1:] if not hasattr(state, name)]
+    if not missing:
+        return ValueError(
+            f"state is that of {state.optimizer!r}, whose arrays mean something else; it must be one that "
+            "this optimizer's init gave"
+        )
     return ValueError(
         f"state has no {' and no '.join(missing)}, which {rule.name} with these options keeps; it must be "
         "one that this optimizer's init gave"

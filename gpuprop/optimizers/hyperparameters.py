@@ -7,6 +7,8 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 
 def number(name: str, value: Any, *, below: float = math.inf, positive: bool = False) -> float:
     """`value` as a finite float in [0, below), or in (0, below)."""
@@ -32,13 +34,13 @@ def rate(value: Any) -> float | Callable[[int], float]:
 
 
 def flag(name: str, value: Any) -> bool:
-    if value not in (True, False):
+    if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {value!r}; it must be True or False")
     return bool(value)
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
     return value
 

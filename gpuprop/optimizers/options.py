@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from gpuprop.backends import Backend
+from gpuprop.backends.checks import as_real
 from gpuprop.optimizers import hyperparameters as check
 from gpuprop.optimizers.base import Optimizer
+from gpuprop.optimizers.state import State
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -65,6 +68,28 @@ class Options(Optimizer):
             "lower": math.nan if check.is_array(lower) else lower,
             "upper": math.nan if check.is_array(upper) else upper,
         }
+
+    def init(self, x: Any, *, backend: Backend | None = None) -> State:
+        state = super().init(x, backend=backend)
+        self._check_array_bounds(state.backend)
+        return state
+
+    init.__doc__ = Optimizer.init.__doc__
+
+    def _check_array_bounds(self, backend: Backend) -> None:
+        if not self._array_bounds:
+            return
+        names = zip(("lower", "upper"), self.bounds or (), strict=False)
+        lower, upper = (
+            as_real(backend, backend.adopt(*bound)) if check.is_array(bound[1]) else bound[1]
+            for bound in names
+        )
+        count = int((~(lower <= upper)).sum())
+        if count:
+            raise ValueError(
+                f"the lower bound is above the upper one, or NaN, in {count} place{'s' * (count > 1)}; "
+                "bounds is (lower, upper)"
+            )
 
     def _key(self) -> tuple[Any, ...]:
         bounds = tuple(id(b) if check.is_array(b) else b for b in self.bounds or ())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 from gpuprop.optimizers import hyperparameters as check
 from gpuprop.optimizers.base import Optimizer
+from gpuprop.optimizers.state import State
 from gpuprop.rules import Rule
 
 
@@ -32,6 +35,7 @@ class RuleOptimizer(Optimizer):
 
     clip_norm = None
     maximize = False
+    scalars: Mapping[str, float | Callable[[int], float]]
 
     def __init__(
         self, rule: Rule, *, nonfinite: str = "propagate", **scalars: float | Callable[[int], float]
@@ -45,11 +49,35 @@ class RuleOptimizer(Optimizer):
                 f"rule {rule.name!r} takes the scalars {', '.join(rule.scalars) or 'none'}, and was given "
                 f"{', '.join(scalars) or 'none'}"
             )
-        self.nonfinite = check.choice("nonfinite", nonfinite, ("propagate", "skip", "raise"))
-        self.rule = rule
-        self.scalars = {
-            name: value if callable(value) else check.real(name, value) for name, value in scalars.items()
-        }
+        names_of_a_state = dir(State(None, 0, {}, None))  # type: ignore[arg-type]
+        taken = sorted(set(rule.writes[1:]).intersection(names_of_a_state))
+        if taken:
+            raise ValueError(
+                f"rule {rule.name!r} has an array {taken[0]!r}, which is also an attribute of every state; "
+                "give it another name"
+            )
+        checked = {name: v if callable(v) else check.real(name, v) for name, v in scalars.items()}
+        vars(self).update(
+            rule=rule,
+            nonfinite=check.choice("nonfinite", nonfinite, ("propagate", "skip", "raise")),
+            scalars=MappingProxyType(checked),
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"cannot assign {name!r}: hyperparameters are immutable; make another optimizer")
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.rule, self.nonfinite, *sorted(self.scalars.items(), key=itemgetter(0))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RuleOptimizer) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {"nonfinite": self.nonfinite, **self.scalars}
+        return _rebuild, (self.rule, options)
 
     @property
     def _full_rule(self) -> Rule:
@@ -65,4 +93,9 @@ class RuleOptimizer(Optimizer):
 
     def __repr__(self) -> str:
         scalars = "".join(f", {name}={value!r}" for name, value in self.scalars.items())
-        return f"RuleOptimizer({self.rule.name}{scalars})"
+        nonfinite = "" if self.nonfinite == "propagate" else f", nonfinite={self.nonfinite!r}"
+        return f"RuleOptimizer({self.rule.name}{scalars}{nonfinite})"
+
+
+def _rebuild(rule: Rule, options: dict[str, Any]) -> RuleOptimizer:
+    return RuleOptimizer(rule, **options)

@@ -49,7 +49,7 @@ class State:
         self._names = tuple(arrays)
         self.__dict__.update(arrays)
         self._skipped_before = skipped
-        self._counter: Any = None  # of what is skipped from here on, on the device of x
+        self._workspace: Any = None  # of steps that look at the gradient first; counts what is skipped
 
     @property
     def arrays(self) -> dict[str, Any]:
@@ -57,10 +57,23 @@ class State:
 
     @property
     def skipped(self) -> int:
-        return self._skipped_before + (0 if self._counter is None else int(self._counter[0]))
+        return self._skipped_before + (0 if self._workspace is None else int(self._workspace.skipped[0]))
 
     def save(self, /, path: str | PathLike[str], **arrays: Any) -> None:
-        """Write the state into a file: see `gpuprop.checkpoint.save`."""
+        """Write the state into a safetensors file, which replaces an old one in one move.
+
+        Parameters
+        ----------
+        path : str or path-like
+        **arrays : array
+            More arrays for the same file, above all the parameters, ``x=x``: a resumed run needs
+            those of the same moment. They come back in ``state.extras`` of `gpuprop.load_state`.
+
+        Raises
+        ------
+        OSError, TypeError, ValueError
+            See `gpuprop.checkpoint.save`, which also has the details.
+        """
         from gpuprop import checkpoint
 
         checkpoint.save(self, path, **arrays)

@@ -29,7 +29,7 @@ GRADIENTS = {
     "integers": (
         lambda xp: ones(xp, dtype=int),
         TypeError,
-        "grad has dtype dtype.'int64'.; it must be float16",
+        "grad has dtype int64; it must be float16",
     ),
     "complex": (
         lambda xp: ones(xp, dtype=complex),
