@@ -29,6 +29,12 @@ class Problem:
     x: Any
     state: dict[str, Any]  # the optimizer's arrays, by their names in its state
 
+    def start(self) -> None:
+        """Ordinary numbers: the mean square is above the squared mean, so that there is a variance."""
+        self.x[...] = 1
+        for name, array in self.state.items():
+            array[...] = 2 if "square" in name else 1
+
 
 Step = Callable[[], Any]
 CONTENDERS: dict[str, Callable[[Problem], Step]] = {}
