@@ -151,7 +151,7 @@ class exponential_decay(Schedule):
         try:
             value = self.init_value * self.decay_rate ** (math.floor(turns) if self.staircase else turns)
         except OverflowError:
-            value = math.inf
+            value = math.inf if self.init_value else 0.0
         if self.end_value is None:
             return value
         return max(value, self.end_value) if self.decay_rate < 1 else min(value, self.end_value)

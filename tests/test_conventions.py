@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from walks import STEPS, Problem, agree, steps_of, walk
 
-from gpuprop import SGD, AdaGrad, Adam, AdamW, RMSProp
+from gpuprop import SGD, AdaGrad, Adam, AdamW, RMSProp, load_state, schedules
 
 
 @pytest.fixture
@@ -382,3 +382,13 @@ def test_a_learning_rate_may_be_a_schedule(constructor):
 def test_a_learning_rate_may_be_an_array_of_one_element(torch, optax):
     assert RMSProp.pytorch(torch.tensor([0.5])) == RMSProp.pytorch(0.5)
     assert RMSProp.optax(library("jax").numpy.asarray(0.5)) == RMSProp.optax(0.5)
+
+
+@pytest.mark.parametrize("convention", [RMSProp.keras, RMSProp.tensorflow, RMSProp.optax])
+def test_a_schedule_of_this_package_is_kept_so_that_it_can_be_saved(convention, tmp_path):
+    optimizer = convention(schedules.exponential_decay(0.1, 5, 0.5))
+    x = np.ones(3)
+    state = optimizer.init(x)
+    optimizer.step(x, x.copy(), state)
+    state.save(tmp_path / "state")
+    assert load_state(tmp_path / "state").optimizer == optimizer

@@ -218,3 +218,8 @@ def test_refuses_boundaries_that_are_no_pairs(value):
 def test_refuses_to_join_what_cannot_be_called():
     with pytest.raises(TypeError, match=r"schedules holds 0\.1; each must be a callable"):
         join_schedules([constant_schedule(1), 0.1], [5])
+
+
+def test_a_rate_of_zero_stays_zero_however_far_its_factor_grows():
+    assert exponential_decay(0.0, 1, 10.0)(309) == 0
+    assert exponential_decay(1e-300, 1, 10.0)(309) == math.inf

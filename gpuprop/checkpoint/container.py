@@ -94,18 +94,18 @@ def _open(path: str) -> tuple[bytes, Any]:
 
 
 def _check(path: str, found: bytes, metadata: Mapping[str, str]) -> None:
-    number = metadata.get("gpuprop.format")
-    if number is None:
+    if not any(name.startswith("gpuprop.") for name in metadata):
         raise ValueError(f"{path} is a safetensors file of another program; it must be one of State.save")
-    if number.isdecimal() and int(number) > FORMAT:
+    number, told = metadata.get("gpuprop.format", ""), metadata.get("gpuprop.crc32", "")
+    if checksum(_with_checksum(found, told, UNKNOWN)) != told:
+        newer = "" if number == str(FORMAT) else ", or was written by a newer gpuprop"
+        raise ValueError(f"{path} is damaged in its header{newer}; load another copy")
+    if int(number) > FORMAT:
         raise ValueError(
             f"{path} was written by gpuprop {metadata.get('gpuprop.version')} in format {number}; this is "
             f"gpuprop {gpuprop.__version__}, which reads up to format {FORMAT}; "
             "mend: python -m pip install --upgrade gpuprop"
         )
-    told = metadata.get("gpuprop.crc32", "")
-    if checksum(_with_checksum(found, told, UNKNOWN)) != told:
-        raise ValueError(f"{path} is damaged in its header; load another copy")
 
 
 def _with_checksum(data: bytes, old: str, new: str) -> bytes:

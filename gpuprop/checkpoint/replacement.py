@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacing(path: str | bytes | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` once all of it is on the disk.
 
     Raises
@@ -21,7 +21,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ValueError
         `path` is no regular file.
     """
-    target = os.path.realpath(path)
+    target = os.path.realpath(os.fsdecode(path))
     mode = _mode_to_keep(target)
     directory = os.path.dirname(target)
     temporary = os.path.join(directory, f".gpuprop-{secrets.token_hex(8)}.tmp")

@@ -18,13 +18,13 @@ from gpuprop.checkpoint.replacement import replacing
 from gpuprop.optimizers import State
 
 
-def save(state: State, /, path: str | os.PathLike[str], **arrays: Any) -> None:
+def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -> None:
     """Write `state` to a file: what `State.save` does.
 
     Parameters
     ----------
     state : State
-    path : str or path-like
+    path : str, bytes or path-like
         An existing file is replaced, and keeps its permissions; a symbolic link is followed.
     **arrays : array
         More arrays for the same file, of any shape and any type of float, complex, integer or
@@ -36,9 +36,9 @@ def save(state: State, /, path: str | os.PathLike[str], **arrays: Any) -> None:
     OSError
         The file cannot be written; one that existed is as it was.
     TypeError
-        An array has another type, or is out of the reach of the state's backend.
+        An array has another type, is masked, or is out of the reach of the state's backend.
     ValueError
-        `path` is no regular file.
+        `path` is no regular file, or an array's name no text that UTF-8 can write.
 
     Notes
     -----
@@ -52,6 +52,13 @@ def save(state: State, /, path: str | os.PathLike[str], **arrays: Any) -> None:
     Hyperparameters that are code cannot be written, which are schedules from elsewhere than
     `gpuprop.schedules` and rules with a reference of their own: ``state.optimizer`` will be None.
     """
+    for name, array in arrays.items():
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array; save {name}.filled(value), or its data and its mask")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"an array's name is {name!r}, which UTF-8 cannot write; rename it") from None
     tensors = {f"state.{name}": array for name, array in state.arrays.items()}
     tensors |= {f"extras.{name}": as_array(state.backend, name, a) for name, a in arrays.items()}
     optimizer, owned = describe(state.optimizer)
@@ -76,12 +83,12 @@ def save(state: State, /, path: str | os.PathLike[str], **arrays: Any) -> None:
         file.write(header_of(description, tensors))
 
 
-def load_state(path: str | os.PathLike[str], *, backend: Backend | None = None) -> State:
+def load_state(path: str | bytes | os.PathLike[str], *, backend: Backend | None = None) -> State:
     """Read a state that `State.save` wrote.
 
     Parameters
     ----------
-    path : str or path-like
+    path : str, bytes or path-like
     backend : Backend, optional
         Where steps will run, from `select_backend`; by default where they ran before.
 
@@ -111,7 +118,7 @@ def load_state(path: str | os.PathLike[str], *, backend: Backend | None = None) 
     """
     if backend is not None and not isinstance(backend, Backend):
         raise TypeError(f"backend is {backend!r}; it must be one that select_backend gave")
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     metadata, tensors = read(path)
     description = json.loads(metadata["gpuprop.description"])
     chosen = backend or _former_backend(path, description["backend"])

@@ -44,8 +44,8 @@ class WrongComponent:
     def __str__(self) -> str:
         place = self.index[0] if len(self.index) == 1 else self.index
         part = f", {self.part}," if self.part else ""
-        differences = "" if math.isnan(self.measured) else f" and differences give {self.measured:.6g}"
-        return f"component {place}{part} is {self.given:.6g}{differences}"
+        differences = "" if math.isnan(self.measured) else f" and differences give {self.measured + 0.0:.6g}"
+        return f"component {place}{part} is {self.given + 0.0:.6g}{differences}"
 
 
 class Difference(NamedTuple):
@@ -56,6 +56,7 @@ class Difference(NamedTuple):
     size: float  # of the gradient's terms, as a Euclidean norm
     noise: float  # what rounding f makes of it
     moved: float  # sum of all distances
+    least: float  # of them: 0 where a component has been lost in the rounding of x
 
 
 class Comparison(NamedTuple):
@@ -70,23 +71,36 @@ class Differences:
     def __init__(self, objective: Objective, x: Any, backend: Any, step: Any, rtol: float | None) -> None:
         self._objective, self._x, self._backend = objective, x, backend
         self._xp = xp = backend.xp
+        given = None if step is None else _steps_like(x, step, xp)
         real = as_real(backend, x).reshape(-1)
         self.n = real.size
         self._gradient = as_real(backend, objective.gradient(x.copy())).reshape(-1).astype(xp.float64)
         value = objective.value(x.copy())
         kind = getattr(value, "dtype", np.dtype("float64"))
         self._epsilon = max(_epsilon(real.dtype), _epsilon(kind))
+        self._step = self._own_step(real)
+        if self._epsilon < _epsilon(np.dtype("float32")) and self._is_narrow():
+            self._epsilon = _epsilon(np.dtype("float32"))
+            self._step = self._own_step(real)
         self._rtol = self._epsilon**0.4 if rtol is None else number("rtol", rtol)
-        if step is None:
-            wide = real.astype(xp.float64)
-            (rms,) = read([xp.sqrt(xp.mean(wide * wide))], xp)
-            self._step = self._epsilon ** (1 / 3) * xp.maximum(abs(wide), rms or 1.0)
-        else:
+        if given is not None:
             # For both parts of complex parameters.
             parts = xp.ones((*x.shape, 2) if x.dtype.kind == "c" else x.shape)
-            given = xp.asarray(step, xp.float64)
             self._step = (parts * (given[..., None] if x.dtype.kind == "c" else given)).reshape(-1)
         (self._typical,) = read([2 * xp.sqrt(xp.mean((self._gradient * self._step) ** 2))], xp)
+
+    def _own_step(self, real: Any) -> Any:
+        xp = self._xp
+        wide = real.astype(xp.float64)
+        (rms,) = read([xp.sqrt(xp.mean(wide * wide))], xp)
+        return self._epsilon ** (1 / 3) * xp.maximum(abs(wide), rms or 1.0)
+
+    def _is_narrow(self) -> bool:
+        """Whether f is a float32 made wider, as told by its value at a point that is not round."""
+        point = self._point(self.like(np.ones(self.n, "int8")), slice(None), 1.0)
+        with np.errstate(all="ignore"):
+            (value,) = read([self._objective.at(point)], self._xp)
+            return float(np.float32(value)) == value
 
     def like(self, signs: np.ndarray) -> Any:
         return self._xp.asarray(signs)
@@ -103,7 +117,7 @@ class Differences:
             with np.errstate(all="ignore"):  # a step may leave the domain of f: then another is tried
                 one, two = (self._difference(signs, part, multiple * factor) for multiple in (1, 2))
             error, error_of_two = one.measured - one.claimed, two.measured - two.claimed
-            if not math.isfinite(error) or not math.isfinite(error_of_two):
+            if not math.isfinite(error) or not math.isfinite(error_of_two) or not one.least > 0:
                 continue
             curvature = abs(error_of_two - 2 * error)  # six times what it is in `error`
             size = max(one.size, abs(one.measured))
@@ -143,22 +157,33 @@ class Differences:
         place = np.unravel_index(i // 2 if part else i, self._x.shape)
         return WrongComponent(tuple(map(int, place)), part, float(self._gradient[i]), measured)
 
+    def _point(self, signs: Any, part: slice, factor: float) -> Any:
+        point = self._x.copy()
+        real = as_real(self._backend, point).reshape(-1)  # a view: the copy is in C order
+        real[part] += (factor * self._step[part] * signs[part]).astype(real.dtype)
+        return point
+
     def _difference(self, signs: Any, part: slice, factor: float) -> Difference:
         xp = self._xp
-        points = []
-        for direction in (factor, -factor):
-            point = self._x.copy()
-            real = as_real(self._backend, point).reshape(-1)  # a view: the copy is in C order
-            real[part] += (direction * self._step[part] * signs[part]).astype(real.dtype)
-            points.append(point)
+        points = [self._point(signs, part, direction) for direction in (factor, -factor)]
         plus, minus = (as_real(self._backend, point).reshape(-1)[part].astype(xp.float64) for point in points)
         moved = plus - minus  # which rounding makes a little more or less
         terms = self._gradient[part] * moved
-        sums = [terms.sum(), xp.sqrt((terms * terms).sum()), abs(moved).sum()]
+        sums = [terms.sum(), xp.sqrt((terms * terms).sum()), abs(moved).sum(), abs(moved).min()]
         values = [self._objective.at(point) for point in points]
-        above, below, claimed, size, distance = read([*values, *sums], xp)
+        above, below, claimed, size, distance, least = read([*values, *sums], xp)
         noise = _ROUNDINGS * self._epsilon * max(abs(above), abs(below))
-        return Difference(above - below, claimed, size, noise, distance)
+        return Difference(above - below, claimed, size, noise, distance, least)
+
+
+def _steps_like(x: Any, step: Any, xp: Any) -> Any:
+    try:
+        given = xp.asarray(step, xp.float64)
+    except (TypeError, ValueError):
+        given = xp.asarray(math.nan)
+    if given.shape not in ((), x.shape) or not bool(((given > 0) & (given < math.inf)).all()):
+        raise ValueError(f"step is {step!r}; it must be a number or an array like x, finite and above 0")
+    return given
 
 
 def _epsilon(dtype: Any) -> float:

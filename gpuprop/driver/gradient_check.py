@@ -81,7 +81,7 @@ def check_gradient(
     directions : int
         How many to try.
     step : float or array like x, optional
-        How far to go in each component. By default, where :math:`\epsilon` is that of the dtype,
+        How far to go in each component. By default, where :math:`\epsilon` is that of x or f, the larger,
         :math:`\epsilon^{1/3}` times the larger of that component and the root mean square of all; and
         smaller and larger steps where that one does not tell.
     rtol : float, optional
@@ -117,7 +117,7 @@ def check_gradient(
         )
     if not callable(fun):
         raise TypeError(f"fun is {fun!r}; it must be a function of x")
-    if not hasattr(directions, "__index__") or directions < 1:
+    if isinstance(directions, bool) or not hasattr(directions, "__index__") or directions < 1:
         raise ValueError(f"directions is {directions!r}; it must be a whole number of at least 1")
     backend, x = own_copy("x", x)
     with device_of(backend, x):
@@ -151,7 +151,8 @@ def _along(differences: Differences, directions: int, rng: np.random.Generator) 
     elif not can_tell:
         message = (
             "Differences cannot tell whether the gradient is right: near x, f is not finite or not smooth, "
-            "or the gradient is lost in the rounding of f, as at a minimum; try another x, step or dtype."
+            "or the gradient is lost in the rounding of f, as at a minimum, or the step in that of x; "
+            "try another x, step or dtype."
         )
     else:
         where = "in each component" if axes else f"along {directions} random directions"

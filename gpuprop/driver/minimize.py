@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
+from gpuprop.driver.bounds import real_bounds, with_bounds
 from gpuprop.driver.objective import Objective, device_of, own_copy
 from gpuprop.driver.run import Run
-from gpuprop.driver.stopping import DriverOptions, real_bounds
-from gpuprop.optimizers import Optimizer, RMSProp
+from gpuprop.driver.stopping import DriverOptions
+from gpuprop.optimizers import Optimizer, RMSProp, State
 from gpuprop.schedules import exponential_decay
 
 
@@ -46,11 +45,13 @@ def minimize(
         Further arguments of `fun` and `jac`.
     jac : callable ``jac(x, *args) -> array``, True, None, "2-point", "3-point" or "cs"
         The gradient, like `x0`; of complex parameters :math:`\partial f / \partial \Re x + i\,
-        \partial f / \partial \Im x`. True: `fun` gives the pair ``(f, gradient)``. A name, or None
-        for "2-point": SciPy's finite differences, at n or 2 n evaluations a step; on the host only.
+        \partial f / \partial \Im x`. True: `fun` gives the pair ``(f, gradient)``. A name:
+        SciPy's finite differences, at n or 2 n evaluations a step, on the host only; None is
+        "2-point", or "3-point" in float32 and float16. Below their own error `gtol` means nothing.
     method : Optimizer, optional
         By default that of ``options["state"]``, or else ``RMSProp(rate, rho=0.97, momentum=0.9,
-        bias_correction=True)`` with a rate that falls from 0.03 to 3e-8 over `maxiter` steps.
+        bias_correction=True)`` with a rate that falls from 0.03 to 3e-8 over `maxiter` steps: anew
+        where a run goes on.
     bounds : scipy.optimize.Bounds, sequence of n pairs, or pair of numbers, optional
         ``Bounds(lower, upper)`` of numbers or arrays like `x0`; a pair ``(lower, upper)`` for each
         parameter, with None for no bound; or one pair of numbers for all. By default those of
@@ -88,7 +89,9 @@ def minimize(
             pass over memory in each evaluation: then they see the very array that is updated in
             place, and must neither write to it nor keep it.
         state : State, default None
-            Go on with an optimizer's state, as a result holds it; it is updated in place.
+            Go on with an optimizer's state, as a result holds it; it is updated in place. If a
+            function raises, it has advanced and the parameters of that moment are lost: to go on
+            after errors, save both from a callback.
 
     Returns
     -------
@@ -136,9 +139,11 @@ def minimize(
     keywords = dict(options or {})
     if tol is not None:
         keywords["tol"] = tol
+    misplaced = keywords.keys() & {"fun", "x0", "args", "jac", "method", "optimizer", "bounds", "callback"}
+    if misplaced:
+        raise TypeError(f"options has {', '.join(sorted(misplaced))}; pass such arguments beside options")
     if method is None:
-        state = keywords.get("state")
-        method = getattr(state, "optimizer", None) or _default_method(keywords.get("maxiter"))
+        method = _method_of(keywords.get("state"), keywords.get("maxiter"))
     if not isinstance(method, Optimizer):
         raise TypeError(
             f"method is {method!r}; it must be an optimizer such as gpuprop.RMSProp() (SciPy's own methods "
@@ -174,69 +179,47 @@ def minimize_by(
         )
     chosen = DriverOptions.of(options)
     backend, x = own_copy("x0", x0, chosen.state.backend if chosen.state else None)
-    with device_of(backend, x):
-        optimizer = _with_bounds(optimizer, bounds, x, backend)
+    if chosen.state:
+        _check_device(chosen.state, x)
+    # A bound beyond the range of x's dtype is none.
+    with device_of(backend, x), np.errstate(over="ignore"):
+        optimizer = with_bounds(optimizer, bounds, x, backend)
         limits = getattr(optimizer, "bounds", None)
         if limits is not None:
             real = as_real(backend, x)
             backend.xp.clip(real, *real_bounds(limits, backend), out=real)
+    with device_of(backend, x):
         state = chosen.state or optimizer.init(x, backend=backend)
         objective = Objective(fun, jac, args, x, backend, limits, chosen.copy_x)
         return Run(optimizer, x, state, objective, chosen, callback).result()
 
 
-def _default_method(maxiter: Any) -> RMSProp:
-    steps = DriverOptions(maxiter=maxiter).maxiter
-    rate = exponential_decay(0.03, transition_steps=max(steps, 1), decay_rate=1e-6)
+def _check_device(state: State, x: Any) -> None:
+    for name, array in state.arrays.items():
+        ours, theirs = state.backend.device_of(x), state.backend.device_of(array)
+        if ours != theirs:
+            raise ValueError(
+                f"x0 is on device {ours} and {name} of the state on device {theirs}; they must be on one: "
+                f"make x0 under `with state.{name}.device:`"
+            )
+
+
+def _method_of(state: Any, maxiter: Any) -> Optimizer:
+    """The optimizer of a state, or else the default one."""
+    if not isinstance(state, State):
+        return _default_method(maxiter)
+    former = state.optimizer
+    if former is None:
+        raise ValueError("state has no optimizer, as it was code when it was saved; pass method=")
+    rate = getattr(former, "learning_rate", None)
+    if isinstance(former, RMSProp) and isinstance(rate, exponential_decay):
+        default = _default_method(rate.transition_steps, rate.transition_begin)
+        if replace(former, bounds=None) == default:  # whose rate has fallen to nothing
+            return replace(_default_method(maxiter, state.step), bounds=former.bounds)
+    return former
+
+
+def _default_method(maxiter: Any, begin: int = 0) -> RMSProp:
+    steps = max(DriverOptions(maxiter=maxiter).maxiter, 1)
+    rate = exponential_decay(0.03, steps, decay_rate=1e-6, transition_begin=begin)
     return RMSProp(rate, rho=0.97, momentum=0.9, bias_correction=True)
-
-
-def _with_bounds(optimizer: Optimizer, bounds: Any, x: Any, backend: Backend) -> Optimizer:
-    """`optimizer` with these bounds in place of its own."""
-    if bounds is None:
-        return optimizer
-    if not is_dataclass(optimizer):
-        raise ValueError(f"bounds are given and {optimizer!r} has none; put them into its rule")
-    lower, upper = (_bound_like(bound, x, backend) for bound in _two_sides(bounds, x.size))
-    real_lower, real_upper = real_bounds((lower, upper), backend)
-    if not bool(np.all(real_lower <= real_upper)):
-        raise ValueError("a lower bound is above its upper one, or is NaN; each pair must be (lower, upper)")
-    return replace(optimizer, bounds=(lower, upper))
-
-
-def _two_sides(bounds: Any, n: int) -> tuple[Any, Any]:
-    """The lower and the upper bounds of any of SciPy's forms, or of one pair of numbers for all."""
-    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-        return bounds.lb, bounds.ub
-    if getattr(bounds, "shape", None) == (n, 2):
-        return bounds[:, 0], bounds[:, 1]
-    pairs = list(bounds)
-    if len(pairs) == 2 and not any(hasattr(side, "__len__") for side in pairs):
-        pairs = [pairs]
-    elif len(pairs) != n or any(not hasattr(pair, "__len__") or len(pair) != 2 for pair in pairs):
-        raise ValueError(
-            f"bounds is {bounds!r}; it must be scipy.optimize.Bounds(lower, upper), or a pair (lower, upper) "
-            f"for each of the {n} parameters"
-        )
-    lower = [-math.inf if side is None else side for side, _ in pairs]
-    upper = [math.inf if side is None else side for _, side in pairs]
-    return lower, upper
-
-
-def _bound_like(bound: Any, x: Any, backend: Backend) -> Any:
-    """One number where it is the same for all, else an array like `x`."""
-    xp = backend.xp
-    given = xp.asarray(bound)
-    try:
-        full = given.reshape(x.shape) if given.size == x.size else xp.broadcast_to(given, x.shape)
-    except ValueError:
-        raise ValueError(
-            f"a bound has shape {given.shape} and x0 has {x.shape}; it must be a number or like x0"
-        ) from None
-    if given.dtype.kind != "c" and bool((given == given.ravel()[0]).all()):
-        return float(given.ravel()[0])
-    like = xp.empty(x.shape, x.dtype)
-    # A real bound of complex parameters is that of both parts.
-    real = x.dtype.kind == "c" and full.dtype.kind != "c"
-    as_real(backend, like)[...] = full[..., None] if real else as_real(backend, full.astype(x.dtype))
-    return like

@@ -43,7 +43,7 @@ class Objective:
     ) -> None:
         if type(fun).__name__ == "MemoizeJac" and jac == fun.derivative:
             fun, jac = fun.fun, True  # what scipy.optimize.minimize makes of jac=True
-        self.fun, self._jac = fun, jac or None
+        self.fun, self._jac = fun, None if jac is False else jac
         self._args = args if isinstance(args, tuple) else (args,)
         self._backend, self._bounds, self._copies = backend, bounds, copy_x
         self.nfev = self.njev = 0
@@ -56,7 +56,7 @@ class Objective:
             raise TypeError(f"fun is {fun!r}; it must be a function of x, or None where jac is one")
         if callable(jac):
             return 0
-        if jac not in (True, None, *_DIFFERENCES):
+        if not (jac is None or jac is True or (isinstance(jac, str) and jac in _DIFFERENCES)):
             raise ValueError(
                 f"jac is {jac!r}; it must be a function, True where fun gives both, None, or one of "
                 f"{', '.join(map(repr, _DIFFERENCES))}"
@@ -67,12 +67,16 @@ class Objective:
             )
         if jac is True:
             return 1
-        if self._backend.name == "gpu" or x.dtype.kind == "c":
+        # NumPy counts bfloat16 among no kind of numbers, and SciPy cannot tell its precision.
+        if self._backend.name == "gpu" or x.dtype.kind != "f":
             where = "x0 is on a GPU" if self._backend.name == "gpu" else f"x0 has dtype {x.dtype}"
             raise ValueError(
-                f"jac is {jac!r} and {where}; finite differences are for real arrays on the host, so pass "
-                "jac, or jac=True with a fun that gives (f, gradient)"
+                f"jac is {jac!r} and {where}; finite differences are for arrays of float16, float32 or "
+                "float64 on the host, so pass jac, or jac=True with a fun that gives (f, gradient)"
             )
+        if jac is None:
+            # Forward differences have an error of the root of the dtype's epsilon.
+            self._jac = jac = "3-point" if x.dtype.itemsize < 8 else "2-point"
         return 1 + x.size * (2 if jac == "3-point" else 1)
 
     def gradient(self, x: Any) -> Any:
@@ -133,6 +137,11 @@ class Objective:
                 f"the gradient has shape {gradient.shape} and dtype {gradient.dtype}, and x has {x.shape} "
                 f"and {x.dtype}; it must be one number for each of x"
             )
+        if x.dtype.kind == "c" and gradient.dtype.kind != "c":
+            raise ValueError(
+                f"the gradient has dtype {gradient.dtype} and x has {x.dtype}; it must be complex: "
+                "df/dRe x + i df/dIm x"
+            )
         if gradient.shape != x.shape:
             gradient = gradient.reshape(x.shape)
         return gradient.astype(x.dtype, copy=False)
@@ -145,13 +154,13 @@ class Objective:
 
         bounds: Any = (-np.inf, np.inf)
         if self._bounds is not None:
-            lower, upper = (np.broadcast_to(np.asarray(b, x.dtype), x.shape).ravel() for b in self._bounds)
-            bounds = (lower, upper)
+            with np.errstate(over="ignore"):  # a bound out of the dtype's range is none
+                bounds = [np.broadcast_to(np.asarray(b, x.dtype), x.shape).ravel() for b in self._bounds]
+        fixed = np.broadcast_to(bounds[0] == bounds[1], x.size)
         self._value = self.at(x)
-        gradient = approx_derivative(
-            flat, x.ravel(), method=self._jac or "2-point", f0=self._value, bounds=bounds
-        )
-        return self._like(x, gradient)
+        with np.errstate(invalid="ignore" if fixed.any() else None):  # 0 / 0, where no step is possible
+            gradient = approx_derivative(flat, x.ravel(), method=self._jac, f0=self._value, bounds=bounds)
+        return self._like(x, np.where(fixed, 0, gradient))
 
 
 def read(values: list[Any], xp: Any) -> list[float]:
@@ -172,6 +181,11 @@ def own_copy(name: str, given: Any, backend: Backend | None = None) -> tuple[Bac
     array = backend.adopt(name, given)
     if backend.xp is np:
         array = np.asarray(array)  # no subclass
+    elif not isinstance(array, backend.xp.ndarray):
+        raise TypeError(
+            f"{name} is a {type(given).__module__}.{type(given).__name__} and the state is on a GPU; "
+            f"they must be on one device, as with {name} as a cupy.ndarray"
+        )
     if array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}; it must have at least one element")
     dtype = np.dtype("float64") if array.dtype.kind in "iub" else array.dtype

@@ -20,6 +20,10 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._held = self._pending = False
+        handler = signal.getsignal(signal.SIGINT)
+        is_nested = isinstance(getattr(handler, "__self__", None), Interrupts)
+        #: What ends a run with a result: in a function of another run nothing, so that both end.
+        self.caught: tuple[type[BaseException], ...] = () if is_nested else (KeyboardInterrupt,)
 
     def __enter__(self) -> Interrupts:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -62,6 +66,9 @@ class Run:
     ) -> None:
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
         self._options, self._callback = options, callback
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback is {callback!r}; it must be a function of x or of intermediate_result")
+        self._gives_result = callback is not None and _takes_a_result(callback)
         self._callback_every = options.check_every or 1
         self._stopping = Stopping(options, objective, optimizer, state)
         self._interrupts = Interrupts()
@@ -87,7 +94,7 @@ class Run:
         try:
             with self._interrupts:
                 status = self._descend()
-        except KeyboardInterrupt:
+        except self._interrupts.caught:
             status = Status.INTERRUPTED
         finally:
             if self._bar is not None:
@@ -148,7 +155,7 @@ class Run:
         self._best_value = value
 
     def _call_back(self, callback: Callable[..., Any]) -> None:
-        if not _takes_a_result(callback):
+        if not self._gives_result:
             callback(self._x.copy())
             return
         from scipy.optimize import OptimizeResult
@@ -165,16 +172,16 @@ class Run:
         A Ctrl-C in here leaves unknown what is not known yet: f is NaN, or the gradient None.
         """
         value: float | None = math.nan
-        with suppress(KeyboardInterrupt):
+        with suppress(*self._interrupts.caught):
             if self._gradient is None:
                 self._gradient = self._objective.gradient(self._x)
             value = self._value()
         if self._best is not None and not self._sign * (value or 0.0) <= self._sign * self._best_value:
             self._x, value, self._gradient = self._best, self._best_value, None
-            with suppress(KeyboardInterrupt):
+            with suppress(*self._interrupts.caught):
                 self._gradient = self._objective.gradient(self._x)
-        if self._gradient is not None and self._state.backend.may_overlap(self._gradient, self._x):
-            self._gradient = self._gradient.copy()  # as that of |x|^2 / 2 may be
+        if self._gradient is not None:
+            self._gradient = self._gradient.copy()  # it may be a buffer of the user's, or x itself
         return value
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpuprop.backends.checks import as_real
+from gpuprop.driver.bounds import real_bounds
 from gpuprop.driver.objective import Objective, read
 from gpuprop.optimizers.hyperparameters import number
 from gpuprop.optimizers.state import State
@@ -131,7 +132,7 @@ class Stopping:
             if self.options.xtol is not None and is_whole:
                 after, before = self._real(x), self._real(self._before)
                 wanted += [_largest(xp, after - before), _largest(xp, after)]
-            self.largest, *rest = read(wanted, xp)
+            self.largest, *rest = (value + 0.0 for value in read(wanted, xp))  # no -0
         if value is not None:
             self.value, *rest = rest
         finite = math.isfinite(self.largest) and (value is None or math.isfinite(self.value))
@@ -191,6 +192,7 @@ class Stopping:
         constant = "" if rate is None or callable(rate) else (
             "; the learning rate is constant, and one that falls (gpuprop.schedules) lets x settle"
         )  # fmt: skip
+        f = "" if self._objective.fun is None else f"f = {self.value}, and "
         return {
             Status.GRADIENT: f"The largest component of the gradient, {self.largest:.3g}, is within gtol.",
             Status.STEP: f"The last step, {self._step:.3g} at most in a component, is within xtol.",
@@ -198,19 +200,11 @@ class Stopping:
             Status.MAXITER: f"The limit of maxiter = {options.maxiter} steps was reached{constant}.",
             Status.MAXFEV: f"The limit of maxfev = {options.maxfev} evaluations of fun was reached.",
             Status.MAXTIME: f"The limit of maxtime = {options.maxtime} seconds was reached.",
-            Status.NONFINITE: f"f or its gradient is not finite at step {nit}: f = {self.value}, and the "
+            Status.NONFINITE: f"{'f or its' if f else 'The'} gradient is not finite at step {nit}: {f}the "
             f"largest component of the gradient is {self.largest}.",
             Status.INTERRUPTED: f"Interrupted from the keyboard after {nit} steps.",
             Status.CALLBACK: f"The callback raised StopIteration after {nit} steps.",
         }[status]
-
-
-def real_bounds(bounds: tuple[Any, Any], backend: Any) -> tuple[Any, Any]:
-    """Bounds that broadcast against the real view of the parameters."""
-    lower, upper = (
-        b if isinstance(b, float) else as_real(backend, backend.adopt("a bound", b)) for b in bounds
-    )
-    return lower, upper
 
 
 def _largest(xp: Any, array: Any) -> Any:

@@ -321,8 +321,12 @@ class _Schedule:
 
 
 def _schedule(value: Any, may_take_nothing: bool = False) -> Any:
+    from gpuprop.schedules import Schedule  # whose module needs this package
+
     if not callable(value):
         return _scalar(value)
+    if isinstance(value, Schedule):
+        return value
     return _Schedule(value, not (may_take_nothing and _takes_nothing(value)))
 
 

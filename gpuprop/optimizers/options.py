@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
 from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
 from gpuprop.optimizers import hyperparameters as check
@@ -84,7 +86,8 @@ class Options(Optimizer):
             as_real(backend, backend.adopt(*bound)) if check.is_array(bound[1]) else bound[1]
             for bound in names
         )
-        count = int((~(lower <= upper)).sum())
+        with np.errstate(over="ignore"):  # a number out of the dtype's range is no bound
+            count = int((~(lower <= upper)).sum())
         if count:
             raise ValueError(
                 f"the lower bound is above the upper one, or NaN, in {count} place{'s' * (count > 1)}; "

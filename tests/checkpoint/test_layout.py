@@ -66,6 +66,26 @@ def test_refuses_an_array_of_a_type_that_has_no_place_in_a_file(dtype, tmp_path)
     assert os.listdir(tmp_path) == []
 
 
+def test_refuses_a_masked_array_whose_mask_would_be_lost(tmp_path):
+    state, _ = small_state()
+    with pytest.raises(
+        TypeError, match=r"best is a masked array; save best\.filled\(value\), or its data and"
+    ):
+        state.save(tmp_path / "state", best=np.ma.array([1.0, 2.0], mask=[True, False]))
+    assert not any(tmp_path.iterdir())
+
+
+def test_refuses_a_name_that_cannot_be_read_again(tmp_path):
+    state, x = small_state()
+    state.save(tmp_path / "state", **{"x \u00e9\U0001f600": x})
+    assert list(load_state(tmp_path / "state").extras) == ["x \u00e9\U0001f600"]
+    with pytest.raises(
+        ValueError, match=r"an array's name is 'x\\udc80', which UTF-8 cannot write; rename it"
+    ):
+        state.save(tmp_path / "other", **{"x\udc80": x})
+    assert not (tmp_path / "other").exists()
+
+
 def test_numbers_and_lists_become_arrays(tmp_path):
     state, _ = small_state()
     state.save(tmp_path / "state", loss=[0.5, 0.25], epoch=7)

@@ -128,6 +128,16 @@ def test_permissions_are_those_of_the_old_file_or_of_any_new_one(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="symbolic links need rights on Windows")
+def test_a_path_may_be_bytes(tmp_path):
+    state, x = small_state()
+    state.save(os.fsencode(tmp_path / "state"), x=x)
+    state.save(os.fsencode(tmp_path / "state"), x=x)
+    np.testing.assert_array_equal(load_state(os.fsencode(tmp_path / "state")).extras["x"], x)
+    (tmp_path / "state").write_bytes(b"?")
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path))}"):
+        load_state(os.fsencode(tmp_path / "state"))
+
+
 def test_a_symbolic_link_is_followed(tmp_path):
     state, _ = small_state()
     (tmp_path / "runs").mkdir()

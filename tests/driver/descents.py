@@ -43,3 +43,31 @@ def twice(x):
 
 def both(x):
     return sum_of_squares(x), twice(x)
+
+
+def cubic(x):
+    """sum of |x|^3 / 3, by parts of complex numbers: smooth, and no quadratic."""
+    parts = (x.real, x.imag) if x.dtype.kind == "c" else (x,)
+    return sum((part * part * part).sum() for part in parts) / 3
+
+
+def cubic_der(x):
+    return x.real * x.real + 1j * (x.imag * x.imag) if x.dtype.kind == "c" else x * x
+
+
+def point(backend, shape, dtype="float64"):
+    random = np.random.default_rng(8)
+    x = random.uniform(0.5, 2, shape)
+    return backend.asarray((x + 1j * x[::-1] if np.dtype(dtype).kind == "c" else x).astype(dtype))
+
+
+def wrong_in(*places, factor=1.5):
+    """The gradient, with these components wrong."""
+
+    def gradient(x):
+        gradient = cubic_der(x)
+        for place in places:
+            gradient[place] *= factor
+        return gradient
+
+    return gradient

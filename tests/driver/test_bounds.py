@@ -94,6 +94,7 @@ def test_an_array_of_parameters_is_bounded_by_arrays_like_it():
         ([(0, 1), (2, 1)], "a lower bound is above its upper"),
         ([(0, 1), (np.nan, 1)], "a lower bound is above its upper one, or is NaN"),
         ((1, 0), "a lower bound is above its upper"),
+        (5, "bounds is 5; it must be scipy.optimize.Bounds"),
     ],
 )
 def test_bounds_that_make_no_sense_are_refused(bounds, message):
@@ -108,3 +109,22 @@ def test_a_rule_of_ones_own_is_driven_too_but_has_no_bounds():
     assert result.success
     with pytest.raises(ValueError, match="bounds are given and RuleOptimizer"):
         minimize(sum_of_squares, [5.0, 4.0], jac=twice, method=optimizer, bounds=(0, 1))
+
+
+@pytest.mark.parametrize("jac", [twice, None])
+@pytest.mark.parametrize("bounds", [(-1e300, 1e300), [(-1e300, 1e300), (0, 1e300)]])
+def test_a_bound_beyond_the_range_of_the_dtype_is_none(jac, bounds):
+    x0 = np.array([5, 4], "float32")
+    result = minimize(sum_of_squares, x0, jac=jac, bounds=bounds, options={"maxiter": 30})
+    infinite = minimize(
+        sum_of_squares, x0, jac=jac, bounds=[(None, None), (0, None)], options={"maxiter": 30}
+    )
+    np.testing.assert_array_equal(result.x, infinite.x)
+
+
+@pytest.mark.parametrize("jac", [None, "2-point", "3-point"])
+def test_a_parameter_between_equal_bounds_is_fixed_for_finite_differences_too(jac):
+    result = minimize(sum_of_squares, [5.0, 4.0], jac=jac, bounds=[(2, 2), (1, 9)], method=falling(start=0.5))
+    assert result.success
+    np.testing.assert_array_equal(result.x, [2, 1])
+    assert result.jac[0] == 0

@@ -2,37 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from descents import cubic, cubic_der, point, wrong_in
 
 import gpuprop
 from gpuprop import check_gradient
-
-
-def cubic(x):
-    """sum of |x|^3 / 3, by parts of complex numbers: smooth, and no quadratic."""
-    parts = (x.real, x.imag) if x.dtype.kind == "c" else (x,)
-    return sum((part * part * part).sum() for part in parts) / 3
-
-
-def cubic_der(x):
-    return x.real * x.real + 1j * (x.imag * x.imag) if x.dtype.kind == "c" else x * x
-
-
-def point(backend, shape, dtype="float64"):
-    random = np.random.default_rng(8)
-    x = random.uniform(0.5, 2, shape)
-    return backend.asarray((x + 1j * x[::-1] if np.dtype(dtype).kind == "c" else x).astype(dtype))
-
-
-def wrong_in(*places, factor=1.5):
-    """The gradient, with these components wrong."""
-
-    def gradient(x):
-        gradient = cubic_der(x)
-        for place in places:
-            gradient[place] *= factor
-        return gradient
-
-    return gradient
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
@@ -122,48 +95,6 @@ def test_the_point_may_be_a_list_of_integers_or_a_number():
     assert check_gradient(lambda x: x**3 / 3, lambda x: x, 2).wrong[0].index == ()
 
 
-def test_f_may_be_large_beside_its_changes():
-    x = np.linspace(1, 2, 100)
-    assert check_gradient(lambda x: 1e9 + cubic(x), cubic_der, x)
-    assert not check_gradient(lambda x: 1e9 + cubic(x), lambda x: 1.1 * x * x, x)
-
-
-def test_a_function_of_another_scale_than_one():
-    x = np.array([1.1e-9, 2e-9, 3e-9])
-    assert check_gradient(lambda x: np.sin(1e9 * x).sum(), lambda x: 1e9 * np.cos(1e9 * x), x)
-    assert not check_gradient(lambda x: np.sin(1e9 * x).sum(), lambda x: np.cos(1e9 * x), x)
-
-
-def test_a_step_of_ones_own_where_scales_differ():
-    x = np.array([1e-3, 2.0, 3e5])
-    assert "cannot tell" in str(check_gradient(lambda x: np.log(x).sum(), lambda x: 1 / x, x))
-    assert check_gradient(lambda x: np.log(x).sum(), lambda x: 1 / x, x, step=1e-6 * x)
-    wrong = check_gradient(lambda x: np.log(x).sum(), lambda x: np.array([1e3, 0.5, 1.0]), x, step=1e-6 * x)
-    assert [component.index for component in wrong.wrong] == [(2,)]
-
-
-@pytest.mark.parametrize(
-    ("fun", "jac", "x"),
-    [
-        (lambda x: np.sum(x**2), lambda x: 2 * x, np.zeros(3)),  # a minimum
-        (lambda x: 1e18 + np.sum(x**2), lambda x: 2 * x, np.ones(30)),  # all rounding
-        (lambda x: np.sum(abs(x)), np.sign, np.zeros(3)),  # a corner
-        (lambda x: np.nan, lambda x: 2 * x, np.ones(3)),
-    ],
-)
-def test_where_differences_cannot_tell_the_gradient_is_not_called_right(fun, jac, x):
-    check = check_gradient(fun, jac, x)
-    assert not check
-    assert check.wrong == ()
-    assert "Differences cannot tell" in str(check)
-
-
-def test_a_wrong_gradient_is_seen_at_a_minimum_too():
-    check = check_gradient(lambda x: np.sum(x**2), lambda x: 2 * x + [0, 1, 0], np.zeros(3))
-    assert [(c.index, c.given) for c in check.wrong] == [((1,), 1)]
-    assert abs(check.wrong[0].measured) < 1e-6
-
-
 def test_the_first_component_that_is_not_finite_is_named(backend):
     def gradient(x):
         gradient = cubic_der(x)
@@ -176,17 +107,17 @@ def test_the_first_component_that_is_not_finite_is_named(backend):
     assert str(check) == "The gradient is not finite: component (2, 1) is nan."
 
 
-def test_rtol_says_how_much_is_allowed():
-    x = np.linspace(1, 2, 50)
-    nearly = lambda x: x * x * (1 + 1e-4)  # noqa: E731
-    assert not check_gradient(cubic, nearly, x)
-    assert check_gradient(cubic, nearly, x, rtol=1e-2)
-
-
 def test_the_same_directions_on_every_device(backend):
+    def points(x):
+        seen = []
+        check_gradient(lambda x: seen.append(backend.to_host(x)) or cubic(x), cubic_der, x, step=1e-5, rng=7)
+        return np.array(seen)
+
     x = point(backend, 300)
-    reference = check_gradient(cubic, cubic_der, backend.to_host(x), rng=7)
-    assert check_gradient(cubic, cubic_der, x, rng=7).error == pytest.approx(reference.error, rel=0.5)
+    on_the_host = points(backend.to_host(x))
+    assert len(on_the_host) > 20
+    # Devices may differ in the last place of the root mean square.
+    np.testing.assert_allclose(points(x), on_the_host, rtol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +134,7 @@ def test_arguments_that_cannot_be_used_are_named(fun, jac, error, message):
         check_gradient(fun, jac, [1.0, 2.0])
 
 
-@pytest.mark.parametrize("directions", [0, -1, 2.5, None])
+@pytest.mark.parametrize("directions", [0, -1, 2.5, None, True])
 def test_at_least_one_direction_is_tried(directions):
     with pytest.raises(ValueError, match=f"directions is {directions}; it must be a whole number"):
         check_gradient(cubic, cubic_der, [1.0], directions=directions)
@@ -239,4 +170,4 @@ def test_no_array_crosses_to_the_host(monkeypatch):
     )
     check = check_gradient(cubic, wrong_in(40), point(gpu, 100))
     assert check.wrong[0].index == (40,)
-    assert max(sizes) <= 5
+    assert max(sizes) <= 6 < 100

@@ -162,6 +162,34 @@ def test_a_run_goes_on_from_its_state_as_if_it_had_never_stopped(backend):
     assert (first.nit, second.nit, second.state.step) == (25, 35, 60)
 
 
+def test_a_run_by_the_default_method_that_goes_on_has_a_rate_that_falls_anew():
+    options = {"maxiter": 60}
+    first = minimize(sum_of_squares, [5.0, 4.0], jac=twice, bounds=[(-9, 9), (-8, 9)], options=options)
+    rates = []
+    for maxiter in (80, 1000):
+        options = {"maxiter": maxiter, "state": first.state}
+        first = minimize(sum_of_squares, first.x, jac=twice, options=options)
+        rate = first.state.optimizer.learning_rate
+        rates.append(rate(first.state.step - first.nit))
+    assert rates == [0.03, 0.03]
+    assert first.success
+    lower, upper = first.state.optimizer.bounds
+    assert (lower.tolist(), upper) == ([-9, -8], 9)
+    np.testing.assert_allclose(first.x, 0, atol=1e-4)
+
+
+def test_a_state_whose_optimizer_was_code_needs_a_method(tmp_path):
+    optimizer = RMSProp(lambda step: 0.1)
+    state = minimize(None, [5.0], jac=twice, method=optimizer, options={"maxiter": 5}).state
+    state.save(tmp_path / "state")
+    loaded = gpuprop.load_state(tmp_path / "state")
+    with pytest.raises(ValueError, match=r"state has no optimizer, as it was code .*; pass method="):
+        minimize(None, [5.0], jac=twice, options={"state": loaded})
+    assert loaded.step == 5
+    options = {"state": loaded, "maxiter": 3}
+    assert minimize(None, [5.0], jac=twice, method=optimizer, options=options).nit == 3
+
+
 def test_coupled_weight_decay_counts_as_a_part_of_the_gradient():
     result = minimize(None, [5.0], jac=lambda x: 2 * (x - 1), method=falling(weight_decay=1.0))
     assert result.success

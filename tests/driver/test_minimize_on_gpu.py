@@ -105,3 +105,24 @@ def test_f_may_be_a_number_on_the_host(number):
     gpu = gpuprop.select_backend("gpu")
     result = minimize(lambda x: number(7), gpu.asarray([5.0]), jac=twice, options={"maxiter": 2})
     assert result.fun == 7
+
+
+@pytest.mark.gpu
+def test_a_state_on_another_device_than_x0_is_refused():
+    gpu = gpuprop.select_backend("gpu")
+    state = falling().init(gpu.asarray([5.0, 4.0]))
+    if gpu.xp.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two devices")
+    with gpu.xp.cuda.Device(1):
+        x0 = gpu.asarray([5.0, 4.0])
+    with pytest.raises(ValueError, match="x0 is on device 1 and square_average of the state on device 0"):
+        minimize(None, x0, jac=twice, options={"state": state})
+    assert state.step == 0
+
+
+@pytest.mark.gpu
+def test_a_state_on_a_gpu_and_x0_on_the_host_are_refused():
+    gpu = gpuprop.select_backend("gpu")
+    state = falling().init(gpu.asarray([5.0, 4.0]))
+    with pytest.raises(TypeError, match=r"x0 is a (builtins\.list|numpy\.ndarray)"):
+        minimize(None, [5.0, 4.0], jac=twice, options={"state": state})

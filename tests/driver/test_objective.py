@@ -43,6 +43,8 @@ def test_a_gradient_of_another_real_dtype_or_of_one_row_is_welcome():
         (lambda x: x, twice, r"fun gave shape \(2,\).* must give one real number"),
         (lambda x: 1j, twice, "fun gave .* complex128; it must give one real number"),
         (sum_of_squares, "newton", "jac is 'newton'; it must be a function"),
+        (sum_of_squares, 1, "jac is 1; it must be a function"),
+        (sum_of_squares, np.ones(2), r"jac is array.*; it must be a function"),
         (None, None, "fun is None and jac is None"),
         (None, True, "fun is None and jac is True"),
     ],
@@ -57,6 +59,12 @@ def test_jac_true_needs_a_pair():
         TypeError, match=r"fun gave a float; with jac=True it must give the pair \(f, gradient\)"
     ):
         minimize(sum_of_squares, [1.0], jac=True)
+
+
+@pytest.mark.parametrize("name", ["jac", "bounds", "callback", "x0", "optimizer"])
+def test_arguments_among_the_options_are_named(name):
+    with pytest.raises(TypeError, match=f"options has {name}; pass such arguments beside options"):
+        minimize(sum_of_squares, [1.0], options={name: twice})
 
 
 @pytest.mark.parametrize("method", ["BFGS", RMSProp, "RMSProp"])
@@ -114,6 +122,20 @@ def test_without_copies_functions_see_the_very_array_and_the_result_is_the_same(
     )
 
 
+@pytest.mark.parametrize("copy_x", [False, True])
+def test_the_gradient_of_a_result_is_no_buffer_of_the_function(copy_x):
+    buffer = np.empty(3)
+    result = minimize(
+        None,
+        np.ones(3),
+        jac=lambda x: np.multiply(x, 2, out=buffer),
+        method=falling(),
+        options={"copy_x": copy_x},
+    )
+    buffer.fill(9)
+    np.testing.assert_array_equal(result.jac, 2 * result.x)
+
+
 @pytest.mark.parametrize(("jac", "cost"), [(None, 5), ("2-point", 5), ("3-point", 9), ("cs", 5)])
 def test_finite_differences_on_the_host(jac, cost):
     problem = Quadratic(gpuprop.select_backend("numpy"))
@@ -137,6 +159,17 @@ def test_finite_differences_keep_within_the_bounds(jac):
 def test_finite_differences_are_refused_where_they_make_no_sense():
     with pytest.raises(ValueError, match="jac is None and x0 has dtype complex128"):
         minimize(lambda x: abs(x[0]), np.ones(1, complex))
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    with pytest.raises(ValueError, match="jac is '3-point' and x0 has dtype bfloat16"):
+        minimize(sum_of_squares, np.ones(2, bfloat16), jac="3-point")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_narrow_floats_are_given_the_more_accurate_differences(dtype):
+    x0 = np.array([5, 4], dtype)
+    chosen, named = (minimize(sum_of_squares, x0, jac=j, options={"maxiter": 9}) for j in (None, "3-point"))
+    assert chosen.nfev == named.nfev == 5 * chosen.njev
+    np.testing.assert_array_equal(chosen.x, named.x)
 
 
 @pytest.mark.gpu
@@ -144,3 +177,10 @@ def test_finite_differences_are_refused_on_a_gpu():
     x0 = gpuprop.select_backend("gpu").asarray(np.ones(3))
     with pytest.raises(ValueError, match=r"jac is None and x0 is on a GPU; .* pass jac"):
         minimize(lambda x: x.sum(), x0)
+
+
+def test_complex_parameters_need_a_complex_gradient(backend):
+    # A real one would leave every imaginary part where it is, and be called converged.
+    x0 = backend.asarray([1 + 2j, 3 - 1j])
+    with pytest.raises(ValueError, match=r"dtype float64 and x has complex128; it must be complex: df/dRe x"):
+        gpuprop.minimize(None, x0, jac=lambda x: 2 * x.real)

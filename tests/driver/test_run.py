@@ -10,6 +10,7 @@ from descents import Quadratic, falling, sum_of_squares, twice
 from scipy.optimize import OptimizeResult
 
 from gpuprop import RMSProp, minimize
+from gpuprop.driver import run
 
 
 @pytest.fixture(autouse=True)
@@ -166,3 +167,32 @@ print(result.status, result.nit > 0, bool(np.all(x == x[0])), bool(np.all(result
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (out, err, process.returncode) == ("7 True True True\n", "", 0)
+
+
+def test_ctrl_c_in_a_run_within_a_run_ends_both():
+    inner_results = []
+
+    def by_an_inner_run(x):
+        inner = minimize(sum_of_squares, x, jac=interrupting(twice, 3) if len(inner_results) == 2 else twice,
+                         method=falling(), options={"maxiter": 4})  # fmt: skip
+        inner_results.append(inner)
+        return 2 * x
+
+    result = minimize(sum_of_squares, [5.0, 4.0], jac=by_an_inner_run, method=falling())
+    assert [inner.status for inner in inner_results[:2]] == [1, 1]
+    assert (result.status, result.nit) == (7, 2)
+    np.testing.assert_array_equal(result.x, after(2).x)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_callback_that_cannot_be_called_is_refused_before_anything_runs():
+    with pytest.raises(TypeError, match="callback is 3; it must be a function"):
+        minimize(None, [5.0], jac=lambda x: pytest.fail("called"), callback=3)
+
+
+def test_a_callback_is_asked_for_its_parameters_once(monkeypatch):
+    asked, signature = [], run.inspect.signature
+    monkeypatch.setattr(run.inspect, "signature", lambda f: asked.append(f) or signature(f))
+    path = []
+    minimize(None, [5.0], jac=twice, callback=path.append, options={"maxiter": 7})
+    assert (len(path), len(asked)) == (7, 1)

@@ -164,7 +164,13 @@ def test_a_gradient_that_is_not_finite_ends_the_run_at_the_next_check(backend, b
 
     result = minimize(None, backend.asarray([5.0, 4.0, 3.0]), jac=jac, options={"check_every": 6})
     assert (result.status, result.nit) == (6, 12)
-    assert "not finite at step 12" in result.message
+    assert result.message.startswith("The gradient is not finite at step 12: the largest component")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_message_has_a_negative_zero(sign):
+    still = minimize(None, [5.0], jac=lambda x: sign * 0.0 * x)
+    assert still.message == "The largest component of the gradient, 0, is within gtol."
 
 
 def test_what_the_optimizer_does_with_nonfinite_gradients_is_its_own():

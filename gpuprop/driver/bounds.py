@@ -1,0 +1,74 @@
+"""Bounds in any of SciPy's forms, as an optimizer takes them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gpuprop.backends import Backend
+from gpuprop.backends.checks import as_real
+from gpuprop.optimizers import Optimizer
+
+
+def with_bounds(optimizer: Optimizer, bounds: Any, x: Any, backend: Backend) -> Optimizer:
+    """`optimizer` with these bounds in place of its own."""
+    if bounds is None:
+        return optimizer
+    if not is_dataclass(optimizer):
+        raise ValueError(f"bounds are given and {optimizer!r} has none; put them into its rule")
+    lower, upper = (_bound_like(bound, x, backend) for bound in _two_sides(bounds, x.size))
+    real_lower, real_upper = real_bounds((lower, upper), backend)
+    if not bool(np.all(real_lower <= real_upper)):
+        raise ValueError("a lower bound is above its upper one, or is NaN; each pair must be (lower, upper)")
+    return replace(optimizer, bounds=(lower, upper))
+
+
+def _two_sides(bounds: Any, n: int) -> tuple[Any, Any]:
+    """The lower and the upper bounds of any of SciPy's forms, or of one pair of numbers for all."""
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        return bounds.lb, bounds.ub
+    if getattr(bounds, "shape", None) == (n, 2):
+        return bounds[:, 0], bounds[:, 1]
+    pairs = list(bounds) if np.iterable(bounds) else []
+    if len(pairs) == 2 and not any(hasattr(side, "__len__") for side in pairs):
+        pairs = [pairs]
+    elif len(pairs) != n or any(not hasattr(pair, "__len__") or len(pair) != 2 for pair in pairs):
+        raise ValueError(
+            f"bounds is {bounds!r}; it must be scipy.optimize.Bounds(lower, upper), or a pair (lower, upper) "
+            f"for each of the {n} parameters"
+        )
+    lower = [-math.inf if side is None else side for side, _ in pairs]
+    upper = [math.inf if side is None else side for _, side in pairs]
+    return lower, upper
+
+
+def _bound_like(bound: Any, x: Any, backend: Backend) -> Any:
+    """One number where it is the same for all, else an array like `x`."""
+    xp = backend.xp
+    given = xp.asarray(bound)
+    try:
+        full = given.reshape(x.shape) if given.size == x.size else xp.broadcast_to(given, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"a bound has shape {given.shape} and x0 has {x.shape}; it must be a number or like x0"
+        ) from None
+    if given.dtype.kind != "c" and bool((given == given.ravel()[0]).all()):
+        value = float(given.ravel()[0])
+        in_x = float(x.real.dtype.type(value))
+        return in_x if math.isinf(in_x) else value
+    like = xp.empty(x.shape, x.dtype)
+    # A real bound of complex parameters is that of both parts.
+    real = x.dtype.kind == "c" and full.dtype.kind != "c"
+    as_real(backend, like)[...] = full[..., None] if real else as_real(backend, full.astype(x.dtype))
+    return like
+
+
+def real_bounds(bounds: tuple[Any, Any], backend: Any) -> tuple[Any, Any]:
+    """Bounds that broadcast against the real view of the parameters."""
+    lower, upper = (
+        b if isinstance(b, float) else as_real(backend, backend.adopt("a bound", b)) for b in bounds
+    )
+    return lower, upper
