@@ -227,7 +227,6 @@ def spoilt(dtype, shape=1000):
         ("float32", 1, False),
         ("float32", 1, True),
         ("float32", 1200, False),  # in threads
-        ("float32", 1200, True),
         ("float64", 1, False),
     ],
 )
@@ -311,7 +310,7 @@ LAYOUTS = ["contiguous", "fortran", "strided"]
     ("dtype", "layout", "size"),
     [
         *product(["float16", "float32", "float64", "complex64"], LAYOUTS, [(30, 40)]),
-        *product(["float32"], LAYOUTS, [(1200, 1000)]),  # in threads
+        ("float32", "contiguous", (1200, 1000)),  # in threads
     ],
 )
 def test_clip_norm_is_the_euclidean_norm_of_all_elements(backend, dtype, layout, size, threads):

@@ -13,6 +13,8 @@ from gpuprop import selfcheck
 def small(monkeypatch):
     monkeypatch.setattr(selfcheck, "_LARGE", 2**16)
     monkeypatch.setattr(gpuprop.bandwidth, "measured_bandwidth", lambda backend: 1e10)
+    adagrad = [each for each in selfcheck.FAMILY if isinstance(each, gpuprop.AdaGrad)]
+    monkeypatch.setattr(selfcheck, "FAMILY", adagrad)
 
 
 def test_a_good_machine_is_called_good(small, capsys):
@@ -22,6 +24,12 @@ def test_a_good_machine_is_called_good(small, capsys):
     checked = [line for line in lines if "every bit" in line]
     fast = [line for line in lines if "ms a step" in line]
     assert len(checked) == len(fast) == len([line for line in lines if line.startswith(("gpu: ", "cpu: "))])
+
+
+def test_the_family_is_whole(monkeypatch):
+    assert {each.rule.name for each in selfcheck.FAMILY} == {"rmsprop", "sgd", "adagrad", "adam"}
+    monkeypatch.setattr(selfcheck, "COMPUTE_DTYPE", {np.dtype("float32"): np.dtype("float32")})
+    assert list(selfcheck.differences(gpuprop.select_backend("cpu"))) == []
 
 
 def test_without_a_gpu_it_says_why(small):

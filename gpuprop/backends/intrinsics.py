@@ -86,6 +86,24 @@ def address(context, array):
 
 
 @njit
+def are_apart(addresses, sizes, itemsize, reads):
+    """Whether contiguous arrays, of which the first `reads` are only read, are known to be right.
+
+    They are of one size, aligned, and apart; but the first that is written may be the very first.
+    """
+    nbytes = sizes[reads] * itemsize
+    for i in range(len(addresses)):
+        if sizes[i] != sizes[reads] or addresses[i] % itemsize != 0:
+            return False
+        for j in range(max(i + 1, reads), len(addresses)):
+            may_be_same = i == 0 and j == reads
+            distance = abs(addresses[i] - addresses[j])
+            if distance < nbytes and not (may_be_same and distance == 0):
+                return False
+    return True
+
+
+@njit
 def minimum(a, b):
     return a if a < b or a != a else b
 
@@ -124,6 +142,7 @@ FUNCTIONS = {
     "maximum": maximum,
     "where": where,
     "address": address,
+    "are_apart": are_apart,
     "load_half": load_half,
     "store_half": store_half,
     "load_brain": load_brain,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -118,17 +118,10 @@ class Loops:
     def _guard_lines(self) -> list[str]:
         if self._ndim:  # strided arrays come checked
             return []
-        rule, x = self._rule, self._x
-        lines = [f"at_{array} = address({array})" for array in self._arrays]
-        lines += [f"nbytes = {x}.size * {x}.itemsize"]
-        doubts = [f"{array}.size != {x}.size" for array in self._arrays if array != x]
-        doubts += [f"at_{array} % {x}.itemsize != 0" for array in self._arrays]
-        for a, b in combinations(rule.arrays, 2):
-            if b in rule.writes:
-                may_be_same = a in rule.reads[:1] and b == rule.writes[0]
-                least = "0 <" if may_be_same else "0 <="
-                doubts.append(f"{least} abs(at_array_{a} - at_array_{b}) < nbytes")
-        return [*lines, f"if {' or '.join(doubts)}:", "    return False"] if doubts else []
+        addresses = ", ".join(f"address({array})" for array in self._arrays)
+        sizes = ", ".join(f"{array}.size" for array in self._arrays)
+        numbers = f"{self._x}.itemsize, {len(self._rule.reads)}"
+        return [f"if not are_apart(({addresses},), ({sizes},), {numbers}):", "    return False"]
 
     def _update_lines(self) -> list[str]:
         if not self._skip or self._ndim:

@@ -90,8 +90,12 @@ def sources(cases):
 
 @pytest.fixture(scope="module")
 def kernels(architecture):
-    """Kernels as machine code, where that can be read."""
-    return nvrtc.compile_sources(sources(CASES), architecture)
+    """Kernels as machine code, where that can be read: all for the oldest and the newest."""
+    contiguous = {
+        name: case for name, case in CASES.items() if not name.endswith(("strided", "64_bit_index"))
+    }
+    chosen = CASES if architecture in (75, 120) else contiguous
+    return nvrtc.compile_sources(sources(chosen), architecture)
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +131,13 @@ def test_arithmetic_is_that_of_ieee_754(ptx):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_sums_read_each_element_once(dtype):
+def test_sums_load_elements_at_their_own_width(dtype):
     bits = 8 * cupy.dtype(dtype).itemsize
     sources = nvrtc.reduction_sources(dtype)
-    for architecture in (70, 90):
-        for name, kernel in nvrtc.compile_sources(sources, architecture, machine_code=False).items():
-            loads = {size for (kind, size) in kernel.accesses() if kind == "ld"}
-            assert loads == ({bits} if "sum" in name else {64})
-            assert kernel.local_bytes == 0
+    for name, kernel in nvrtc.compile_sources(sources, 80, machine_code=False).items():
+        widths = {size for (kind, size) in kernel.accesses() if kind == "ld"}
+        assert widths == ({bits} if "sum" in name else {64})
+        assert kernel.local_bytes == 0
 
 
 def test_machine_code_is_read(architecture, kernels):
