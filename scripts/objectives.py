@@ -6,6 +6,7 @@ computed on the backend's device; values on the host, of all recorded points at 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import gpuprop
 
 
-class Objective:
+class Objective(ABC):
     """A function, and how runs on it are started and judged."""
 
     title: str
@@ -35,13 +36,13 @@ class Objective:
         """Points of shape (runs, n)."""
         return random.normal(self.start, self.spread, (self.runs, len(self.start)))
 
+    @abstractmethod
     def value(self, points: np.ndarray) -> np.ndarray:
         """f at points of shape (..., n)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gradient(self, x: Any) -> Any:
         """Gradient at each row of `x`."""
-        raise NotImplementedError
 
     def gradients(self, random: np.random.Generator) -> Iterator[Callable[[Any], Any]]:
         """What to step along in one unit."""

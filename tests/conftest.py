@@ -37,3 +37,31 @@ def threads():
     """Sets the number of threads for one test."""
     yield gpuprop.set_num_threads
     gpuprop.set_num_threads(None)
+
+
+@pytest.fixture
+def cupy():
+    return pytest.importorskip("cupy")
+
+
+@pytest.fixture
+def other_device(cupy):
+    """A device that is not the current one."""
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two CUDA devices")
+    assert cupy.cuda.runtime.getDevice() == 0
+    return cupy.cuda.Device(1)
+
+
+@pytest.fixture
+def requests(cupy):
+    """Counts how often CuPy is asked for memory, in a ``with`` block."""
+
+    class Requests(cupy.cuda.MemoryHook):
+        name = "requests"
+        count = 0
+
+        def malloc_preprocess(self, **_):
+            self.count += 1
+
+    return Requests()

@@ -24,7 +24,11 @@ def descend(backend, dtype, decades, epsilon):
 
 @pytest.mark.parametrize(
     ("dtype", "decades", "epsilon"),
-    [("float64", (-4, 4), 1e-6), ("float32", (-4, 4), 1e-6), ("float16", (-1, 1), 1e-3)],
+    [
+        ("float64", (-4, 4), 1e-6),
+        ("float32", (-4, 4), 1e-6),
+        pytest.param("float16", (-1, 1), 1e-3, marks=pytest.mark.slow),
+    ],
 )
 def test_every_bit_is_equal(compiled, dtype, decades, epsilon):
     reference = descend(gpuprop.select_backend("numpy"), dtype, decades, epsilon)

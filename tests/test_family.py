@@ -37,7 +37,11 @@ IN_FLOAT64 = ["everything", "sgd nesterov", "adagrad options", "adam options"]
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [*((n, "float32") for n in NAMES), *((n, "float64") for n in IN_FLOAT64)]
+    ("name", "dtype"),
+    [
+        *((n, "float32") for n in NAMES),
+        *(pytest.param(n, "float64", marks=pytest.mark.slow) for n in IN_FLOAT64),
+    ],
 )
 def test_every_option_gives_the_bits_of_the_reference(compiled, name, dtype):
     reference = descend(name, gpuprop.select_backend("numpy"), dtype)

@@ -36,7 +36,15 @@ def nvidias_compiler():
         pytest.skip("the NVRTC that CuPy uses here is not NVIDIA's: it writes no PTX")
 
 
-@pytest.fixture(scope="module", params=nvrtc.ARCHITECTURES, ids="sm_{}".format)
+#: The oldest, the oldest whose machine code can be read, A100 and the newest; the others are left to CI.
+FIRST = (70, 75, 80, 120)
+ARCHITECTURES = [
+    pytest.param(each, marks=() if each in FIRST else pytest.mark.slow, id=f"sm_{each}")
+    for each in nvrtc.ARCHITECTURES
+]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def architecture(request):
     if request.param not in nvrtc.known_architectures():
         pytest.skip("the installed NVRTC does not know it")

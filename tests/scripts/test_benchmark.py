@@ -42,6 +42,7 @@ def test_from_end_to_end(device, tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_variants_have_their_own_floor(tmp_path):
     report = tmp_path / "report.json"
     done = run(

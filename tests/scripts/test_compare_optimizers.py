@@ -53,6 +53,7 @@ def quadratic(tmp_path_factory):
     return json.loads(file.read_text())["problems"]["quadratic"]
 
 
+@pytest.mark.slow
 def test_rmsprop_is_sooner_than_sgd_on_an_ill_scaled_quadratic(quadratic):
     rows = quadratic["rows"]
     assert rows["RMSProp"]["runs_within"] == quadratic["runs"]
@@ -81,6 +82,7 @@ def test_turning_the_quadratic_takes_the_advantage_away():
     assert sgd < rmsprop
 
 
+@pytest.mark.slow
 def test_sgd_on_the_quadratic_is_what_algebra_says(quadratic):
     row = quadratic["rows"]["SGD, full batch"]
     starts = Quadratic(gpuprop.select_backend("numpy")).starts(np.random.default_rng([0, 0]))
@@ -183,6 +185,7 @@ def test_a_pass_uses_every_row_once(backend):
     assert not np.allclose(backend.to_host(batches[0](x)), mean, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_mini_batches_are_sooner_than_the_whole_data_on_logistic_regression(tmp_path, capsys):
     pytest.importorskip("sklearn")
     file, picture = tmp_path / "report.json", tmp_path / "picture.png"

@@ -221,6 +221,7 @@ def test_a_reader_that_goes_away_is_no_traceback():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="terminals are those of POSIX")
+@pytest.mark.slow
 def test_a_terminal_sees_progress():
     import fcntl
     import pty

@@ -1,0 +1,134 @@
+"""Options that look at the whole gradient, or at what is not a number in it."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from random_steps import normal
+
+import gpuprop
+from gpuprop import RMSProp
+
+SPOILT = {3: np.nan, 500: np.inf, 777: -np.inf}
+
+
+def spoilt(dtype, shape=1000):
+    grad = normal(1000, dtype, 5)
+    for place, value in SPOILT.items():
+        grad[place] = value
+    return grad.reshape(shape)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "copies", "strided"),
+    [
+        ("float16", 1, False),
+        ("float32", 1, False),
+        ("float32", 1, True),
+        pytest.param("float32", 1200, False, marks=pytest.mark.slow),  # in threads
+        ("float64", 1, False),
+    ],
+)
+def test_skip_leaves_an_element_and_its_state_as_they_were(backend, dtype, copies, strided, threads):
+    if backend.name == "gpu":
+        copies = 1
+    threads(2)
+    layout = (slice(None, None, 2),) if strided else (slice(None),)
+    optimizer = RMSProp(0.1, momentum=0.9, nonfinite="skip")
+    x, first = (backend.asarray(np.tile(normal(1000, dtype, k), copies))[layout] for k in range(2))
+    state = optimizer.init(x, backend=backend)
+    optimizer.step(x, first, state)
+    assert state.skipped == 0
+    before = {"x": x.copy()} | {name: array.copy() for name, array in state.arrays.items()}
+    bad = backend.asarray(np.tile(spoilt(dtype), copies))[layout]
+    optimizer.step(x, bad, state)
+    finite = np.isfinite(backend.to_host(bad))
+    assert state.skipped == np.count_nonzero(~finite) > 0
+    plain = RMSProp(0.1, momentum=0.9)
+    plain_state = plain.init(before["x"], backend=backend)
+    for name in state.arrays:
+        setattr(plain_state, name, before[name].copy())
+    expected = before["x"].copy()
+    plain.step(
+        expected, backend.asarray(np.where(finite, backend.to_host(bad), 0).astype(dtype)), plain_state
+    )
+    for name, array in {"x": x, **state.arrays}.items():
+        stepped = expected if name == "x" else plain_state.arrays[name]
+        right = np.where(finite, backend.to_host(stepped), backend.to_host(before[name]))
+        np.testing.assert_array_equal(backend.to_host(array), right)
+
+
+def test_the_norm_of_what_is_not_skipped(backend):
+    # Were the others in the norm, it would be NaN.
+    optimizer = gpuprop.SGD(1.0, clip_norm=2.0, nonfinite="skip")
+    x = backend.asarray(np.zeros(4))
+    state = optimizer.init(x, backend=backend)
+    optimizer.step(x, backend.asarray([3.0, np.nan, 4.0, -np.inf]), state)
+    np.testing.assert_allclose(backend.to_host(x), [-1.2, 0, -1.6, 0], rtol=1e-15)
+    assert state.skipped == 2
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64"])
+def test_raise_names_the_first_and_the_count_and_writes_nothing(backend, dtype):
+    optimizer = RMSProp(nonfinite="raise", clip_norm=1.0)
+    x = backend.asarray(normal((20, 50), dtype))
+    state = optimizer.init(x, backend=backend)
+    optimizer.step(x, x.copy(), state)
+    before = x.copy(), state.square_average.copy()
+    bad = backend.asarray(spoilt(dtype, (20, 50)))
+    message = r"grad has 3 elements of 1000 that are not finite, the first .*nan.* at index \(0, 3\)"
+    with pytest.raises(FloatingPointError, match=message):
+        optimizer.step(x, bad, state)
+    assert state.step == 1
+    for array, old in zip((x, state.square_average), before, strict=True):
+        np.testing.assert_array_equal(backend.to_host(array), backend.to_host(old))
+
+
+@pytest.mark.parametrize("size", [3, 5 * 4096])
+@pytest.mark.parametrize("value", [1.3e152, 1e200])
+def test_a_norm_whose_square_is_beyond_float64_still_clips(size, value):
+    for name in ("numpy", "cpu"):
+        x = np.zeros(size)
+        optimizer = gpuprop.SGD(1.0, clip_norm=1.0)
+        optimizer.step(x, np.full(size, value), optimizer.init(x, backend=gpuprop.select_backend(name)))
+        np.testing.assert_allclose(x, -1 / np.sqrt(size), rtol=1e-13)
+
+
+def test_propagate_keeps_to_the_element(backend):
+    x = backend.asarray(np.ones(1000))
+    optimizer = RMSProp()
+    with np.errstate(invalid="ignore"):
+        optimizer.step(x, backend.asarray(spoilt("float64")), optimizer.init(x, backend=backend))
+    assert set(np.flatnonzero(~np.isfinite(backend.to_host(x)))) == set(SPOILT)
+
+
+LAYOUTS = ["contiguous", "fortran", "strided"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "layout", "size"),
+    [
+        *product(["float16", "float32", "float64", "complex64"], LAYOUTS, [(30, 40)]),
+        pytest.param("float32", "contiguous", (1200, 1000), marks=pytest.mark.slow),  # in threads
+    ],
+)
+def test_clip_norm_is_the_euclidean_norm_of_all_elements(backend, dtype, layout, size, threads):
+    if backend.name == "gpu":
+        size = (30, 40)
+    grad = backend.asarray(normal(size, dtype))
+    grad = {"contiguous": grad, "fortran": grad.copy(order="F"), "strided": grad[::2, 1::3]}[layout]
+    on_host = backend.to_host(grad).astype("complex128")
+    norm = np.sqrt((on_host.real**2 + on_host.imag**2).sum())
+    factors = []
+    for n in (1, 2, 5):
+        threads(n)
+        for limit in (norm / 3, norm * 1.5):
+            x = backend.xp.zeros_like(grad)
+            optimizer = gpuprop.SGD(1.0, clip_norm=float(limit))
+            optimizer.step(x, grad, optimizer.init(x, backend=backend))
+            expected = -on_host * min(1, limit / norm)
+            # A few roundings in dtype, and in float64 half of those of a sum of 2^12 squares.
+            tolerance = 4 * np.finfo(dtype).eps + 2**11 * 2.0**-53
+            np.testing.assert_allclose(backend.to_host(x), expected, rtol=tolerance, atol=tolerance / 1e3)
+            factors.append(backend.to_host(x).tobytes())
+    assert factors == factors[:2] * 3  # the same bits for any number of threads
