@@ -26,6 +26,7 @@ def test_a_good_machine_is_called_good(small, capsys):
     assert len(checked) == len(fast) == len([line for line in lines if line.startswith(("gpu: ", "cpu: "))])
 
 
+@pytest.mark.slow
 def test_the_family_is_whole(monkeypatch):
     assert {each.rule.name for each in selfcheck.FAMILY} == {"rmsprop", "sgd", "adagrad", "adam"}
     monkeypatch.setattr(selfcheck, "COMPUTE_DTYPE", {np.dtype("float32"): np.dtype("float32")})

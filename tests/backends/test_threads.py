@@ -68,7 +68,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     assert python(code) == "1\n"
 
 
-@pytest.mark.parametrize("layer", ["tbb", "safe"])
+@pytest.mark.parametrize("layer", ["tbb", pytest.param("safe", marks=pytest.mark.slow)])
 def test_a_layer_that_is_not_there_is_done_without(layer):
     code = """
 import numpy, gpuprop
@@ -99,7 +99,10 @@ threading.Thread(target=work).start()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks GNU OpenMP")
-@pytest.mark.parametrize(("chosen", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+@pytest.mark.parametrize(
+    ("chosen", "policy"),
+    [({}, "PASSIVE"), pytest.param({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", marks=pytest.mark.slow)],
+)
 def test_idle_threads_sleep_unless_the_user_wants_them_awake(chosen, policy):
     code = """
 import os, numpy, gpuprop

@@ -231,6 +231,7 @@ def test_without_fallback_a_missing_device_is_an_error():
     assert "mend: " in done.stderr
 
 
+@pytest.mark.slow
 def test_from_end_to_end(tmp_path):
     report, picture = tmp_path / "report.json", tmp_path / "picture.png"
     arguments = ["--device", "numpy", "--steps", 1, "--problems", *PLANE, "--json", report, "--plot", picture]

@@ -113,6 +113,7 @@ def test_json(tmp_path):
     assert report["share_of_memory_bandwidth"] == pytest.approx(share)
 
 
+@pytest.mark.slow
 def test_json_of_a_path_that_leaves_the_numbers(tmp_path):
     file = tmp_path / "report.json"
     run("--device", "numpy", "--dtype", "float32", "--learning-rate", "1e38", "--json", file)
