@@ -101,3 +101,14 @@ def end_cleanly_on_ctrl_c() -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGINT, leave)
+
+
+def to_the_end(main: Callable[[], int]) -> int:
+    """The exit code of `main`; 1 where the reader of stdout has gone, as `head` does."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code

@@ -6,7 +6,15 @@ stay there. All try equally many, on the same runs; the table is of other runs.
 
 from __future__ import annotations
 
-from command_line import Parser, choose_backend, end_cleanly_on_ctrl_c, versions, whole, writable_file
+from command_line import (
+    Parser,
+    choose_backend,
+    end_cleanly_on_ctrl_c,
+    to_the_end,
+    versions,
+    whole,
+    writable_file,
+)
 
 if __name__ == "__main__":
     end_cleanly_on_ctrl_c()  # before the imports that take long
@@ -14,7 +22,6 @@ if __name__ == "__main__":
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Callable
 from functools import cache, partial
@@ -191,10 +198,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of stdout has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    sys.exit(code)
+    sys.exit(to_the_end(main))

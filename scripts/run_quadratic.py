@@ -5,7 +5,15 @@ Prints the point after the update of every 20th epoch, from (5, 4); other sizes 
 
 from __future__ import annotations
 
-from command_line import Parser, choose_backend, end_cleanly_on_ctrl_c, versions, whole, writable_file
+from command_line import (
+    Parser,
+    choose_backend,
+    end_cleanly_on_ctrl_c,
+    to_the_end,
+    versions,
+    whole,
+    writable_file,
+)
 
 if __name__ == "__main__":
     end_cleanly_on_ctrl_c()  # before the imports that take long
@@ -13,7 +21,6 @@ if __name__ == "__main__":
 import argparse
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -183,10 +190,4 @@ def report(
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader of stdout has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    sys.exit(code)
+    sys.exit(to_the_end(main))
