@@ -140,7 +140,7 @@ class Optimizer(ABC):
             backend.update(rule, arrays, scalars)
         else:
             self._guarded_update(rule, arrays, scalars, state)
-        state.step += 1
+        state._clock += 1
         state.optimizer = self
 
     def _guarded_update(self, rule: Rule, arrays: Any, scalars: tuple[Any, ...], state: State) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import index
 from os import PathLike
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gpuprop.backends import Backend
 
@@ -18,7 +21,7 @@ class State:
     Attributes
     ----------
     step : int
-        Number of steps taken.
+        Number of steps taken; may be set.
     optimizer : Optimizer or None
         Whose hyperparameters the last step used.
     backend : Backend
@@ -41,8 +44,14 @@ class State:
         *,
         skipped: int = 0,
         extras: Mapping[str, Any] | None = None,
+        rule_name: str | None = None,
     ) -> None:
         self.optimizer = optimizer
+        #: Of the rule that the arrays belong to, where the optimizer is not known; None where nothing is.
+        self._rule_name = rule_name
+        # Steps begun and steps done: what writes the arrays advances both, before and after, in one call
+        # that no signal's handler can come between.
+        self._clock = np.zeros(2, np.int64)
         self.step = step
         self.backend = backend
         self.extras = dict(extras or {})
@@ -52,12 +61,33 @@ class State:
         self._workspace: Any = None  # of steps that look at the gradient first; counts what is skipped
 
     @property
+    def step(self) -> int:
+        return self._clock.item(1)
+
+    @step.setter
+    def step(self, value: int) -> None:
+        if not hasattr(value, "__index__") or isinstance(value, bool) or index(value) < 0:
+            raise ValueError(f"step is {value!r}; it must be a whole number of at least 0")
+        self._clock[:] = index(value)
+
+    @property
     def arrays(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._names}
 
     @property
     def skipped(self) -> int:
         return self._skipped_before + (0 if self._workspace is None else int(self._workspace.skipped[0]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy starts from: counters of its own, and the arrays of this one."""
+        content = {name: value for name, value in vars(self).items() if name != "_clock"}
+        return content | {"step": self.step, "_skipped_before": self.skipped, "_workspace": None}
+
+    def __setstate__(self, content: dict[str, Any]) -> None:
+        self.__init__(content["optimizer"], content["step"], {}, content["backend"])  # type: ignore[misc]
+        self.__dict__.update({name: value for name, value in content.items() if name != "step"})
+        if self._workspace is not None:  # gpuprop 0.1.0 gave it to copies, too
+            self._skipped_before, self._workspace = self.skipped, None
 
     def save(self, /, path: str | PathLike[str], **arrays: Any) -> None:
         """Write the state into a safetensors file, which replaces an old one in one move.
