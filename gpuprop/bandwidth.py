@@ -38,6 +38,7 @@ def floor(backend: Backend, written: int = 2) -> Callable[..., None]:
     import numba
 
     from gpuprop.backends import threads
+    from gpuprop.backends.pool import run_in_pool
 
     names = ", ".join(["grad", *arrays])
     parts = ", ".join(f"{a}[start:stop]" for a in ["grad", *arrays])
@@ -64,7 +65,7 @@ def many({names}, chunks):
             many(*arrays, chunks)
         else:
             slices = [slice(size * k // chunks, size * (k + 1) // chunks) for k in range(chunks)]
-            threads.run_in_pool([partial(one, *(a[part] for a in arrays)) for part in slices])
+            run_in_pool([partial(one, *(a[part] for a in arrays)) for part in slices])
 
     return run
 

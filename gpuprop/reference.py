@@ -44,7 +44,7 @@ def rmsprop(learning_rate: float, rho: float, epsilon: float, grad: Any, s_prev:
     Learning, 2012. Epsilon outside the root, as in the article that the package implements.
     """
     grad, s_prev = np.asarray(grad), np.asarray(s_prev)
-    s = rho * s_prev + (1 - rho) * grad**2
+    s = rho * s_prev + (1 - rho) * np.square(grad)
     updates = learning_rate * grad / (np.sqrt(s) + epsilon)
     return updates, s
 
@@ -112,10 +112,10 @@ def adam_step(
     return {"gradient_average": m, "square_average": v} | _move(x, increment, **options)
 
 
-def _gradient(grad, x, gradient_scale=1.0, clip_value=np.inf, weight_decay=0.0, **_):
+def _gradient(grad, x, gradient_scale=1.0, clip_value=np.inf, weight_decay=None, **_):
     """The gradient that the moments see: scaled (-1 to maximise), clipped, then with L2 decay."""
     g = np.clip(gradient_scale * grad, -clip_value, clip_value)
-    return g + weight_decay * x if weight_decay else g
+    return g if weight_decay is None else g + weight_decay * x
 
 
 def _move(
@@ -124,7 +124,7 @@ def _move(
     velocity=None,
     momentum=0.0,
     velocity_share=1.0,
-    increment_share=0.0,
+    increment_share=None,
     shrink=1.0,
     lower=-np.inf,
     upper=np.inf,
@@ -134,6 +134,7 @@ def _move(
     new = {}
     if velocity is not None:
         new["velocity"] = v = momentum * velocity + increment
-        increment = velocity_share * v + (increment_share * increment if increment_share else 0)
-    new["x"] = np.clip(shrink * x - increment, lower, upper)
+        increment = velocity_share * v + (0 if increment_share is None else increment_share * increment)
+    moved = shrink * x - increment
+    new["x"] = np.where(moved < lower, lower, np.where(moved > upper, upper, moved))
     return new

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from trial_rules import EVERYTHING
+from trial_rules import EVERYTHING, apply
 
 import gpuprop
 from gpuprop import RMSProp, Rule
@@ -87,7 +87,7 @@ def test_a_users_own_rule_runs_on_every_backend(backend, dtype, size):
     arrays[0][3] = np.nan
     expected = everything(*arrays, 0.75, 0.1)
     given = [backend.asarray(a.copy()) for a in arrays]
-    backend.update(EVERYTHING, given, (0.75, 0.1))
+    apply(backend, EVERYTHING, given, (0.75, 0.1))
     for array, value in zip(given[2:], expected, strict=True):
         np.testing.assert_array_equal(backend.to_host(array), value)
     for array, value in zip(given[:2], arrays[:2], strict=True):
@@ -100,7 +100,7 @@ def test_a_nan_wins_in_min_and_max(backend, dtype):
     a = np.array([1, 2, np.nan, 3, np.nan], dtype)
     b = np.array([2, 1, 3, np.nan, np.nan], dtype)
     arrays = [backend.asarray(v) for v in (a, b, np.zeros_like(a), np.zeros_like(a))]
-    backend.update(clip, arrays, ())
+    apply(backend, clip, arrays)
     np.testing.assert_array_equal(backend.to_host(arrays[2]), np.minimum(a, b))
     np.testing.assert_array_equal(backend.to_host(arrays[3]), np.maximum(a, b))
 
@@ -135,34 +135,34 @@ def test_no_name_of_a_user_meets_one_of_a_kernel(compiled, size, threads):
     cases = ((scalars, 1), (reads, len(INNER)), (locals_, 1))
     for tried, given in cases if size == 5 else cases[:1]:
         x = compiled.xp.full(size, 30.0)
-        compiled.update(tried, (*[ones] * given, x), (1.0,) * len(tried.scalars))
+        apply(compiled, tried, (*[ones] * given, x), (1.0,) * len(tried.scalars))
         assert (x == 30 - len(INNER)).all()
 
 
 def test_values_are_all_computed_before_any_is_written(backend):
     swap = Rule("swap", (), ("x", "y"), (), "t = x\nx = y\ny = t")
     x, y = backend.asarray([1.0, 2.0]), backend.asarray([3.0, 4.0])
-    backend.update(swap, (x, y), ())
+    apply(backend, swap, (x, y))
     assert (x.tolist(), y.tolist()) == ([3, 4], [1, 2])
     keep = Rule(
         "keep", ("grad",), ("x", "last", "previous"), (), "last = grad\nprevious = x\nx = x - grad / 2"
     )
     last, previous = backend.xp.zeros(2), backend.xp.zeros(2)
-    backend.update(keep, (x, x, last, previous), ())  # x is its own gradient
+    apply(backend, keep, (x, x, last, previous))  # x is its own gradient
     assert (x.tolist(), last.tolist(), previous.tolist()) == ([1.5, 2], [3, 4], [3, 4])
 
 
 def test_signs_do_not_merge(backend):
     signs = Rule("signs", ("grad",), ("x",), (), "x = x + -(-grad) - -grad + -(+(-(-grad))) * 2")
     x, grad = backend.asarray([1.0]), backend.asarray([10.0])
-    backend.update(signs, (grad, x), ())
+    apply(backend, signs, (grad, x))
     assert x.tolist() == [1.0]
 
 
 def test_a_rule_of_the_articles_name_is_the_users_own(backend):
     mine = Rule("rmsprop", ("grad",), ("x",), (), "x = x - grad")
     x, grad = backend.asarray([3.0]), backend.asarray([1.0])
-    backend.update(mine, (grad, x), ())
+    apply(backend, mine, (grad, x))
     assert x.tolist() == [2.0]
 
 

@@ -29,7 +29,7 @@ def select_backend(device: str = "auto", *, fallback: bool = False) -> Backend:
     device : {"auto", "gpu", "cpu", "numpy"}
         ``"gpu"`` is CuPy, ``"cpu"`` is Numba, ``"numpy"`` is the plain reference. ``"auto"`` is
         what the environment variable ``GPUPROP_DEVICE`` says, or else the first of the three that
-        works here.
+        works here; where that is the third, it says why.
     fallback : bool
         Where `device` is not available, warn and take the next one that is.
 
@@ -56,7 +56,7 @@ def select_backend(device: str = "auto", *, fallback: bool = False) -> Backend:
         try:
             return _backend(name)
         except DeviceUnavailableError as error:
-            if device != "auto":
+            if device != "auto" or name == "cpu":  # the reference is slow
                 warnings.warn(f"falling back from {name}: {error}", RuntimeWarning, stacklevel=2)
     raise AssertionError("unreachable: the numpy backend is always available")
 
@@ -98,10 +98,7 @@ def _auto() -> str:
 
 @cache
 def _host_backend(plain: bool) -> Backend:
-    try:
-        return _backend("numpy" if plain else "cpu")
-    except DeviceUnavailableError:
-        return _backend("numpy")
+    return _backend("numpy") if plain else select_backend("cpu", fallback=True)
 
 
 @cache
@@ -118,6 +115,12 @@ def _backend(name: str) -> Backend:
             raise DeviceUnavailableError(
                 f"Numba cannot be imported ({error}); mend: python -m pip install numba"
             ) from error
+        import numba
+
+        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+            raise DeviceUnavailableError(
+                "Numba's compiler is switched off by NUMBA_DISABLE_JIT; mend: unset it, or set it to 0"
+            )
         return CPUBackend()
     from gpuprop.backends.numpy import NumPyBackend
 

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from enum import Enum
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from gpuprop.backends.checks import check_array
+from gpuprop.backends.foreign import shared
 from gpuprop.rules import Rule
 
 
 class DeviceUnavailableError(RuntimeError):
     """The device asked for is not there; the message says why and what mends it."""
+
+
+class Mode(Enum):
+    """What a kernel does with elements whose new values, or whose first array, are not finite."""
+
+    PLAIN = "as with all others"
+    SKIP = "leave them as they are, and count them"
+    COUNT = "write nothing, and count them"
 
 
 class Backend(ABC):
@@ -32,7 +44,14 @@ class Backend(ABC):
     xp: ModuleType
 
     @abstractmethod
-    def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], skipped: Any = None) -> None:
+    def update(
+        self,
+        rule: Rule,
+        arrays: Sequence[Any],
+        scalars: Sequence[Any],
+        clock: np.ndarray,
+        skipped: Any = None,
+    ) -> None:
         """Apply `rule` in place.
 
         Parameters
@@ -42,14 +61,42 @@ class Backend(ABC):
             In the order of ``rule.arrays``; of one shape, dtype and device.
         scalars : sequence of float, or of what `clip_scale` gave
             In the order of ``rule.scalars``; rounded once to the dtype of the computation.
+        clock : ndarray of two int64
+            The first is advanced before the arrays are written, and the second after: no signal's
+            handler runs between. On a GPU both are, when the kernel has been launched.
         skipped : array of one integer, optional
-            Elements where the first array is not finite are left as they are, and counted here.
+            Elements that would not be finite, or whose first array is not, are left as they are, and
+            counted here.
 
         Raises
         ------
         TypeError, ValueError
             An array cannot take part; nothing has been written.
         """
+
+    @abstractmethod
+    def count_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> int:
+        """How many elements `update` would skip; nothing is written.
+
+        Parameters
+        ----------
+        rule, arrays, scalars
+            As for `update`.
+        """
+
+    def first_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> tuple[int, ...]:
+        """The index of the first that `count_nonfinite` counts, which is not 0: by bisection."""
+        arrays = [self.adopt(name, array) for name, array in zip(rule.arrays, arrays, strict=True)]
+        index: list[int] = []
+        for length in arrays[0].shape:
+            first, last = 0, length
+            while last - first > 1:
+                middle = (first + last) // 2
+                half = (*(slice(i, i + 1) for i in index), slice(first, middle))
+                is_in_half = self.count_nonfinite(rule, [array[half] for array in arrays], scalars)
+                first, last = (first, middle) if is_in_half else (middle, last)
+            index.append(first)
+        return tuple(index)
 
     @abstractmethod
     def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool, workspace: Any) -> Any:
@@ -70,10 +117,6 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def nonfinite(self, grad: Any) -> tuple[int, tuple[int, ...]]:
-        """How many elements of a real array are not finite, and the index of the first."""
-
-    @abstractmethod
     def describe(self) -> str:
         """The device and the library that drives it, for people."""
 
@@ -86,24 +129,24 @@ class Backend(ABC):
         return np.asarray(a)
 
     def adopt(self, name: str, array: Any) -> Any:
-        """`array` itself, or this library's view of another library's memory.
+        """`array` itself, or this library's plain view of the same memory.
 
         Raises
         ------
         TypeError
-            It cannot be shared through DLPack.
+            It is masked, or of another library and cannot be shared.
         """
-        own = type(array).__module__.partition(".")[0] in ("numpy", "cupy")  # never meant to be exchanged
-        if own or isinstance(array, self.xp.ndarray) or not hasattr(array, "__dlpack__"):
+        if type(array) is self.xp.ndarray:
             return array
-        try:
-            return self.xp.from_dlpack(array)
-        except Exception as error:
-            kind = type(array)
+        if isinstance(array, np.ma.MaskedArray):
             raise TypeError(
-                f"{name} is a {kind.__module__}.{kind.__name__} of which {self.xp.__name__} cannot share the "
-                f"memory through DLPack: {error}"
-            ) from error
+                f"{name} is a masked array, and masks are not seen to; pass {name}.filled(value), or its data"
+            )
+        if isinstance(array, np.ndarray):
+            return array.view(np.ndarray) if self.xp is np else array
+        # What has no memory to share is for the checks to refuse; NumPy's and CuPy's own is not exchanged.
+        own = type(array).__module__.partition(".")[0] in ("numpy", "cupy")
+        return array if own or not hasattr(array, "__dlpack__") else shared(name, array, self.xp)
 
     def full_like(self, x: Any, value: float) -> Any:
         """An array of the shape, dtype and device of `x`, filled with `value` (of complex ones, both parts).
@@ -115,7 +158,8 @@ class Backend(ABC):
         """
         check_array(self, "x", x, written=True)
         full = self._allocate(x)
-        full[...] = complex(value, value) if x.dtype.kind == "c" else value
+        with np.errstate(over="ignore"):  # what is beyond the dtype is infinite
+            full[...] = complex(value, value) if x.dtype.kind == "c" else value
         return full
 
     def _allocate(self, x: Any) -> Any:
@@ -134,6 +178,10 @@ class Backend(ABC):
     def device_of(self, array: Any) -> int | None:
         """The number of the array's device; None for the host."""
         return None
+
+    def is_capturing(self, array: Any) -> bool:
+        """Whether a step of this array would be recorded into a CUDA graph instead of being done."""
+        return False
 
     def on_device_of(self, array: Any) -> AbstractContextManager[Any]:
         """Makes the array's device the current one."""
@@ -159,3 +207,8 @@ class Backend(ABC):
 def clip_factor(norm: float, clip_norm: float) -> float:
     """What brings a vector of this norm to at most `clip_norm`; NaN for a NaN."""
     return 1.0 if norm <= clip_norm else clip_norm / norm
+
+
+def at_once(*calls: partial[Any]) -> None:
+    """Make calls that stay in C one after another, with no signal's handler between two of them."""
+    deque(map(partial.__call__, calls), 0)

@@ -57,6 +57,7 @@ def as_real(backend: Backend, array: Any) -> Any:
 
 def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> None:
     main, x = rule.writes[0], arrays[len(rule.reads)]
+    check_array(backend, main, x, written=True)
     for name, array in zip(rule.arrays, arrays, strict=True):
         check_array(backend, name, array, written=name in rule.writes)
         if array.dtype != x.dtype:
@@ -90,7 +91,7 @@ def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> None:
 
 def check_array(backend: Backend, name: str, array: Any, *, written: bool) -> None:
     """Refuse an array that cannot take part in any update."""
-    if not isinstance(array, backend.xp.ndarray) or isinstance(array, np.ma.MaskedArray):
+    if not isinstance(array, backend.xp.ndarray):
         kind, module = type(array), backend.xp.__name__
         raise TypeError(
             f"{name} is a {kind.__module__}.{kind.__name__}; it must be a {module}.ndarray of the dtype "

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from gpuprop.backends import reductions, threads
-from gpuprop.backends.base import Backend, clip_factor
+from gpuprop.backends.base import Backend, Mode, clip_factor
 from gpuprop.backends.checks import prepare
 from gpuprop.backends.intrinsics import converts_half
 from gpuprop.backends.loops import Loops
@@ -24,55 +24,79 @@ class CPUBackend(Backend):
     xp = np
 
     def __init__(self) -> None:
-        self._loops: dict[tuple[Rule, np.dtype, int, bool], Loops] = {}
+        self._loops: dict[tuple[Rule, np.dtype, int, Mode], Loops] = {}
         self._plain = NumPyBackend()
-        self._vectors: dict[tuple[Rule, str, bool], Loops] = {}  # contiguous: they need no preparation
+        self._vectors: dict[tuple[Rule, str, Mode], Loops] = {}  # contiguous: they need no preparation
 
     def describe(self) -> str:
         n = threads.get_num_threads()
         return f"{_cpu_name()}, {n} thread{'s' * (n > 1)}, Numba {numba.__version__}"
 
-    def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], skipped: Any = None) -> None:
-        if self._ran_at_once(rule, arrays, scalars, skipped):
-            return
+    def update(
+        self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], clock: Any, skipped: Any = None
+    ) -> None:
+        mode = Mode.PLAIN if skipped is None else Mode.SKIP
+        if not self._ran(mode, rule, arrays, scalars, clock, skipped):
+            self._plain.update(rule, arrays, scalars, clock, skipped)
+
+    def count_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> int:
+        clock, count = np.zeros(2, np.int64), np.zeros(1, np.int64)
+        if not self._ran(Mode.COUNT, rule, arrays, scalars, clock, count):
+            return self._plain.count_nonfinite(rule, arrays, scalars)
+        return int(count[0])
+
+    def _ran(self, mode: Mode, rule: Rule, arrays: Sequence[Any], *arguments: Any) -> bool:
+        """Run the loops of this mode; False where there are none for such arrays."""
+        if self._ran_at_once(mode, rule, arrays, arguments):
+            return True
+        arrays = [self.adopt(name, array) for name, array in zip(rule.arrays, arrays, strict=True)]
+        if self._ran_at_once(mode, rule, arrays, arguments):
+            return True
         arrays = prepare(self, rule, arrays)
         x = arrays[len(rule.reads)]
-        if x.size == 0:
-            return
-        if not _converts(x.dtype):
-            return self._plain.update(rule, arrays, scalars, skipped)
+        if not _converts(x.dtype) or x.size == 0:
+            return False
         views, ndim = _simplest_views(arrays, x)
-        key = rule, x.dtype, ndim, skipped is not None
+        key = rule, x.dtype, ndim, mode
         if key not in self._loops:
             self._loops[key] = Loops(*key)
             if ndim == 0 and x.dtype.itemsize != 2:
-                self._vectors[rule, x.dtype.char, skipped is None] = self._loops[key]
-        if not self._loops[key].run(views, scalars, skipped):
+                self._vectors[rule, x.dtype.char, mode] = self._loops[key]
+        if not self._loops[key].run(views, *arguments):
             raise AssertionError(f"{rule} ran on nothing: its compiled checks refuse what Python's let pass")
+        return True
 
-    def _ran_at_once(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], skipped: Any) -> bool:
-        """Update contiguous arrays whose loop is compiled; its own guard checks them in nanoseconds."""
+    def _ran_at_once(self, mode: Mode, rule: Rule, arrays: Sequence[Any], arguments: Any) -> bool:
+        """Run on contiguous arrays whose loop is compiled; its own guard checks them in nanoseconds."""
         try:
-            shape = arrays[-1].shape
-            for array in arrays:  # Numba is slow to say that a layout is not one that it knows
-                if type(array) is not np.ndarray or not array.flags.c_contiguous or array.shape != shape:
-                    return False
-            loops = self._vectors[rule, array.dtype.char, skipped is None]
-            flat = arrays if len(shape) == 1 else [array.reshape(-1) for array in arrays]
-            return loops.run(flat, scalars, skipped)
-        except (KeyError, TypeError, AttributeError):
-            return False  # not compiled yet, or not arrays of that dtype: the full checks will tell
+            dtype, shape = arrays[-1].dtype, arrays[-1].shape
+            loops = self._vectors[rule, dtype.char, mode]
+        except (AttributeError, KeyError):  # no array, or not compiled yet: the full checks will tell
+            return False
+        # Numba may take a foreign byte order for its own, and is slow to say what layouts it knows.
+        if not dtype.isnative:
+            return False
+        for array in arrays:
+            if (
+                type(array) is not np.ndarray
+                or array.shape != shape
+                or (array.dtype is not dtype and array.dtype != dtype)
+                or not array.flags.c_contiguous
+            ):
+                return False
+        flat = arrays if len(shape) == 1 else [array.reshape(-1) for array in arrays]
+        try:
+            return loops.run(flat, *arguments)
+        except TypeError as error:  # as of an array that is read-only
+            if "No matching definition" not in str(error):
+                raise
+            return False
 
     def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool, workspace: Any) -> float:
         squares = reductions.sum_of_squares(grad, skip) if _converts(grad.dtype) else math.inf
         if squares == math.inf:  # beyond float64's numbers, or an infinite element
             return self._plain.clip_scale(grad, clip_norm, sign, skip, workspace)
         return sign * clip_factor(math.sqrt(squares), clip_norm)
-
-    def nonfinite(self, grad: Any) -> tuple[int, tuple[int, ...]]:
-        if _converts(grad.dtype) and not reductions.count_nonfinite(grad):
-            return 0, ()
-        return self._plain.nonfinite(grad)
 
 
 def _converts(dtype: np.dtype) -> bool:

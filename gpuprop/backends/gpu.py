@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from gpuprop.backends.base import Backend
+from gpuprop.backends.base import Backend, Mode, at_once
 from gpuprop.backends.checks import check_array, compute_dtype, prepare
 from gpuprop.backends.cuda import cupy_with_a_device
 from gpuprop.backends.kernels import clip_kernel, elementwise_kernel, sum_kernel
@@ -24,6 +26,8 @@ class GPUBackend(Backend):
         self.xp = cupy_with_a_device()
         self._ndarray = self.xp.ndarray
         self._current_device = self.xp.cuda.runtime.getDevice
+        self._current_stream = self.xp.cuda.get_current_stream
+        self._stream_is_capturing = self.xp.cuda.runtime.streamIsCapturing
         self._kernels: dict[tuple[Any, ...], Any] = {}
 
     def describe(self) -> str:
@@ -66,38 +70,58 @@ class GPUBackend(Backend):
     def synchronize(self) -> None:
         self.xp.cuda.Device().synchronize()
 
-    def update(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], skipped: Any = None) -> None:
+    def update(
+        self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], clock: Any, skipped: Any = None
+    ) -> None:
+        mode = Mode.PLAIN if skipped is None else Mode.SKIP
+        x, launch = self._launch(mode, rule, arrays, scalars, skipped)
+        with self._current(x):
+            # What is recorded into a graph is done later, and as often as that is launched.
+            done = 0 if self._captures() else 1
+            at_once(launch, partial(clock.__iadd__, done))
+
+    def count_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> int:
+        first = self.adopt(rule.arrays[0], arrays[0])
+        with first.device:
+            counter = self.xp.zeros(1, np.uint64)
+            _, launch = self._launch(Mode.COUNT, rule, arrays, scalars, counter)
+            launch()
+            return int(counter[0])
+
+    def _launch(
+        self, mode: Mode, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], counter: Any
+    ) -> tuple[Any, partial[Any]]:
+        """x, and what launches the kernel when it is called."""
         if not self._are_plainly_right(arrays):
             arrays = prepare(self, rule, arrays)
         first = len(rule.reads)
         x = arrays[first]
-        key = rule, x.dtype.char, skipped is None, *map(type, scalars)
+        key = rule, x.dtype.char, mode, *map(type, scalars)
         if key not in self._kernels:
             on_device = [
                 n for n, s in zip(rule.scalars, scalars, strict=True) if isinstance(s, self._ndarray)
             ]
-            skips = skipped is not None
-            self._kernels[key] = elementwise_kernel(rule, x.dtype.name, skips=skips, on_device=on_device)
-        counter = () if skipped is None else (skipped,)
-        arguments = (*arrays[:first], *scalars, *arrays[first:], *counter)
-        if x.data.device_id == self._current_device():
-            self._kernels[key](*arguments)
-        else:
-            with x.device:
-                self._kernels[key](*arguments)
+            self._kernels[key] = elementwise_kernel(rule, x.dtype.name, mode, on_device=on_device)
+        more = () if counter is None else (counter,)
+        return x, partial(self._kernels[key], *arrays[:first], *scalars, *arrays[first:], *more)
+
+    def _current(self, x: Any) -> AbstractContextManager[Any]:
+        return nullcontext() if x.data.device_id == self._current_device() else x.device
+
+    def _captures(self) -> bool:
+        return self._stream_is_capturing(self._current_stream().ptr)
+
+    def is_capturing(self, array: Any) -> bool:
+        array = self.adopt("x", array)
+        if not isinstance(array, self._ndarray):
+            return False  # for the checks to refuse
+        with self._current(array):
+            return self._captures()
 
     def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool, workspace: Any) -> Any:
         with grad.device:
             sums = self._sums(grad, "finite square" if skip else "square", workspace)
             return clip_kernel(grad.dtype.name)(sums, clip_norm, sign, workspace.scale)
-
-    def nonfinite(self, grad: Any) -> tuple[int, tuple[int, ...]]:
-        with grad.device:
-            count = int(self.to_host(self._sums(grad, "not finite", self.workspace(grad))).sum())
-            if not count:
-                return 0, ()
-            place = int(self.xp.argmin(self.xp.isfinite(grad.astype(compute_dtype(grad.dtype)))))
-        return count, tuple(map(int, np.unravel_index(place, grad.shape)))
 
     def _sums(self, array: Any, term: str, workspace: Any) -> Any:
         """At most 512 sums, which together are that over all elements."""

@@ -85,6 +85,28 @@ def address(context, array):
     return types.int64(array), generate
 
 
+@intrinsic
+def advance(context, numbers, place, by):
+    """Add to one of an array of integers, at once and in order with all other memory."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), args[2], "seq_cst")
+
+    return types.int64(numbers, types.int64, types.int64), generate
+
+
+@intrinsic
+def load(context, numbers):
+    """The first of an array of integers, as other threads have left it."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.load_atomic(data, "acquire", 8)
+
+    return types.int64(numbers), generate
+
+
 @njit
 def are_apart(addresses, sizes, itemsize, reads):
     """Whether contiguous arrays, of which the first `reads` are only read, are known to be right.
@@ -118,18 +140,6 @@ def where(condition, a, b):
     return a if condition else b
 
 
-def _are_finite(load: Any) -> Any:
-    @njit
-    def are_finite(values):
-        bad = False
-        for i in range(values.size):
-            value = load(values[i])
-            bad |= value - value != value - value
-        return not bad
-
-    return are_finite
-
-
 as_it_is = njit(lambda value: value)
 from_half = njit(lambda bits: load_half(bits))  # type: ignore[call-arg]
 from_brain = njit(lambda bits: load_brain(bits))  # type: ignore[call-arg]
@@ -141,15 +151,13 @@ FUNCTIONS = {
     "minimum": minimum,
     "maximum": maximum,
     "where": where,
+    "advance": advance,
     "address": address,
     "are_apart": are_apart,
     "load_half": load_half,
     "store_half": store_half,
     "load_brain": load_brain,
     "store_brain": store_brain,
-    "are_finite": _are_finite(as_it_is),
-    "are_finite_half": _are_finite(from_half),
-    "are_finite_brain": _are_finite(from_brain),
     "prange": numba.prange,
     "get_num_threads": numba.get_num_threads,
     "set_num_threads": numba.set_num_threads,

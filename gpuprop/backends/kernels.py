@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from gpuprop.arithmetic import PREFIX
+from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import COMPUTE_DTYPE
 from gpuprop.rules import Rule
 
@@ -47,7 +48,7 @@ template <typename T> __device__ T where(bool condition, T a, T b) { return cond
 
 
 def elementwise_kernel(
-    rule: Rule, dtype: str, *, skips: bool = False, on_device: Collection[str] = ()
+    rule: Rule, dtype: str, mode: Mode = Mode.PLAIN, *, on_device: Collection[str] = ()
 ) -> Any:
     """The kernel of a rule; to make it needs CuPy, but no device.
 
@@ -56,16 +57,16 @@ def elementwise_kernel(
     rule : Rule
     dtype : {"float16", "bfloat16", "float32", "float64"}
         Of the arrays. 16 bits are loaded and stored as such and computed in float32.
-    skips : bool
-        Leave elements whose first array is not finite as they are, and count them.
+    mode : Mode
+        What happens to elements that are not finite.
     on_device : collection of str
         Scalars that are read, when the kernel runs, from an array of one number of the computing type.
 
     Returns
     -------
     cupy.ElementwiseKernel
-        Called with the arrays that the rule reads, its scalars, and the arrays that it writes; with
-        `skips`, at last an array of one uint64.
+        Called with the arrays that the rule reads, its scalars, and the arrays that it writes; in a
+        mode that counts, at last an array of one uint64.
     """
     import cupy
 
@@ -78,27 +79,32 @@ def elementwise_kernel(
         f"const real {PREFIX}{name} = scalar_{name}{'[0]' if name in on_device else ''};"
         for name in rule.scalars
     ]
-    stored = PREFIX
-    if skips:
-        lines += [
-            f"const bool finite = isfinite({PREFIX}{rule.arrays[0]});",
-            "if (!finite) atomicAdd(&skipped[0], 1ULL);",
-        ]
-        lines += [f"const real old_{name} = {PREFIX}{name};" for name in rule.writes]
+    if mode is not Mode.PLAIN:
+        lines += [f"const real old_{name} = {PREFIX}{name};" for name in rule.arrays]
     lines += [
         f"{'real ' if declares else ''}{target} = {value};" for target, value, declares in rule.assignments
     ]
-    if skips:
-        stored = "new_"
-        lines += [f"const real new_{name} = finite ? {PREFIX}{name} : old_{name};" for name in rule.writes]
-    lines += [f"array_{name} = {stored}{name};" for name in rule.writes]
+    if mode is not Mode.PLAIN:
+        # As the arrays will hold them: 16 bits may make infinities of them.
+        stored = dtype if dtype in ("float16", "bfloat16") else "real"
+        kept = [f"isfinite((real)({stored}){PREFIX}{name})" for name in rule.writes]
+        lines += [
+            f"const bool finite = isfinite(old_{rule.arrays[0]}) && {' && '.join(kept)};",
+            "if (!finite) atomicAdd(&counter[0], 1ULL);",
+        ]
+    if mode is Mode.SKIP:
+        lines += [f"{PREFIX}{name} = finite ? {PREFIX}{name} : old_{name};" for name in rule.writes]
+    if mode is not Mode.COUNT:
+        lines += [f"array_{name} = {PREFIX}{name};" for name in rule.writes]
     inputs = [f"{dtype} array_{name}" for name in rule.reads]
     inputs += [
         f"raw {compute} scalar_{name}" if name in on_device else f"{compute} scalar_{name}"
         for name in rule.scalars
     ]
-    outputs = [f"{dtype} array_{name}" for name in rule.writes]
-    outputs += ["raw uint64 skipped"] if skips else []
+    written = [f"{dtype} array_{name}" for name in rule.writes]
+    inputs += written if mode is Mode.COUNT else []
+    outputs = [] if mode is Mode.COUNT else written
+    outputs += [] if mode is Mode.PLAIN else ["raw uint64 counter"]
     return cupy.ElementwiseKernel(
         ", ".join(inputs),
         ", ".join(outputs),
@@ -115,7 +121,6 @@ TERMS = {
     "value": "v",
     "square": "v * v",
     "finite square": "isfinite(v) ? v * v : 0.0",
-    "not finite": "isfinite(v) ? 0.0 : 1.0",
 }
 
 

@@ -13,16 +13,18 @@ from numba import njit, types
 
 from gpuprop.arithmetic import PREFIX
 from gpuprop.backends import threads
+from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype
 from gpuprop.backends.intrinsics import FUNCTIONS
+from gpuprop.backends.pool import run_in_pool
 from gpuprop.rules import Rule
 
 #: Bytes of one array up to which one thread is used: waking a sleeping second one, which takes tens
 #: of microseconds, costs about as much as these.
 SERIAL_BYTES = 2**21
 
-#: Elements that stay in the nearest cache, of a few arrays.
-BLOCK = 1024
+#: Elements of which a loop can count all in 32 bits.
+MOST_COUNTED = 2**30
 
 _MAX_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
@@ -30,14 +32,12 @@ _MAX_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 class Loops:
     """The compiled functions of one rule and dtype, for `ndim` strided axes or 0: contiguous.
 
-    With `skip` they leave out elements whose first array is not finite, and take one array more, in
-    which each chunk of a parallel loop counts its own. To count and to choose, element by element,
-    takes twice as long as to update: so a contiguous vector goes through block by block, each of
-    which is read, found to be finite, and updated while it is in the cache.
+    They advance the clock, an array of two numbers, before and after they write: a call of one is all
+    or nothing to whatever interrupts. Those of a `mode` that counts add to one number more.
     """
 
-    def __init__(self, rule: Rule, dtype: np.dtype, ndim: int, skip: bool) -> None:
-        self._rule, self._dtype, self._ndim, self._skip = rule, dtype, ndim, skip
+    def __init__(self, rule: Rule, dtype: np.dtype, ndim: int, mode: Mode) -> None:
+        self._rule, self._ndim, self._mode = rule, ndim, mode
         self._real: Any = numba.from_dtype(compute_dtype(dtype))  # type: ignore[arg-type]
         self._format = {"float16": "_half", "bfloat16": "_brain"}.get(dtype.name, "")
         element: Any = types.uint16 if dtype.itemsize == 2 else self._real
@@ -46,39 +46,29 @@ class Loops:
         # Every name of the rule gets a prefix, so that none can meet a name of these lines.
         self._arrays = tuple(f"array_{name}" for name in rule.arrays)
         self._x = f"array_{rule.writes[0]}"
-        self._scalars = tuple(f"scalar_{name}" for name in rule.scalars)
-        self._more = ("skipped",) if skip else ()
-        self._types = (
-            *(types.Array(element, axes, layout, readonly=name in rule.reads) for name in rule.arrays),
-            *(types.float64 for _ in rule.scalars),
-            *(types.Array(types.int64, 1, "C") for _ in self._more),
-        )
+        scalars = tuple(f"scalar_{name}" for name in rule.scalars)
+        counter = () if mode is Mode.PLAIN else ("counter",)
+        numbers: Any = types.Array(types.int64, 1, "C")
+        array_types = [types.Array(element, axes, layout, readonly=n in rule.reads) for n in rule.arrays]
+        #: What all functions take, to the type of each.
+        self._arguments: dict[str, Any] = dict(zip(self._arrays, array_types, strict=True))
+        self._arguments |= dict.fromkeys(scalars, types.float64) | dict.fromkeys(counter, numbers)
+        self._clock = {"clock": numbers}
 
-    def run(self, arrays: Sequence[Any], scalars: Sequence[float], skipped: Any = None) -> bool:
-        """Update, or write nothing and return False: the arrays need the full checks."""
-        length = 1 if arrays[-1].nbytes <= SERIAL_BYTES else len(arrays[-1])
-        chunks = 1 if length == 1 else min(threads.get_num_threads(), length)
-        if not self._skip:
-            return self._run(arrays, scalars, length, chunks)
-        counts = np.zeros(chunks, np.int64)
-        done = self._run(arrays, (*scalars, counts), length, chunks)
-        skipped += counts.sum()
-        return done
-
-    def _run(self, arrays: Sequence[Any], scalars: Sequence[Any], length: int, chunks: int) -> bool:
-        if chunks == 1:
-            return self.serial(*arrays, *scalars)
+    def run(self, arrays: Sequence[Any], scalars: Sequence[float], clock: Any, counter: Any = None) -> bool:
+        """Do it, or write nothing and return False: the arrays need the full checks."""
+        arguments = (*arrays, *scalars) if counter is None else (*arrays, *scalars, counter)
+        length = len(arrays[-1])
+        chunks = 1 if arrays[-1].nbytes <= SERIAL_BYTES else min(threads.get_num_threads(), length)
+        chunks = max(chunks, -(-length // MOST_COUNTED))
+        if chunks <= 1:
+            return self.serial(*arguments, clock)
         if threads.parallel_layer_is_safe():
-            return self.parallel(*arrays, *scalars, chunks, min(chunks, _MAX_THREADS))
-        if not self.guard(*arrays, *scalars):
+            return self.parallel(*arguments, clock, chunks, min(chunks, _MAX_THREADS))
+        if not self.guard(*arguments):
             return False
         edges = [length * chunk // chunks for chunk in range(chunks + 1)]
-        tasks = []
-        for chunk, (start, stop) in enumerate(pairwise(edges)):
-            slices = [array[start:stop] for array in arrays]
-            more = (*scalars[:-1], scalars[-1][chunk : chunk + 1]) if self._skip else scalars
-            tasks.append(partial(self.loop, *slices, *more))
-        threads.run_in_pool(tasks)
+        run_in_pool([partial(self.part, *arguments, *edge) for edge in pairwise(edges)], clock)
         return True
 
     @cached_property
@@ -89,31 +79,46 @@ class Loops:
     @cached_property
     def serial(self) -> Callable[..., bool]:
         """The guard and the loop in one call: for a small vector, calls are what costs."""
-        lines = [*self._guard_lines(), *self._update_lines(), "return True"]
-        return self._compile("serial", lines, returns=types.boolean)
+        loop = self._loop_lines() if self._mode is Mode.PLAIN else [self._call_of_loop()]
+        lines = [*self._guard_lines(), "advance(clock, 0, 1)", *loop, "advance(clock, 1, 1)", "return True"]
+        return self._compile("serial", lines, self._clock, returns=types.boolean)
 
     @cached_property
     def parallel(self) -> Callable[..., bool]:
         """The guard, and the loop over `chunks` slices of the first axis on `threads` threads."""
-        slices = [f"{array}[start:stop]" for array in self._arrays]
-        counts = [f"{array}[chunk:chunk + 1]" for array in self._more]
         lines = [
             *self._guard_lines(),
             f"length = {self._x}.shape[0]",
+            "advance(clock, 0, 1)",
             "before = get_num_threads()",
             "set_num_threads(threads)",
             "for chunk in prange(chunks):",
             "    start, stop = chunk * length // chunks, (chunk + 1) * length // chunks",
-            f"    loop({', '.join([*slices, *self._scalars, *counts])})",
+            f"    {self._call_of_loop('[start:stop]')}",
             "set_num_threads(before)",
+            "advance(clock, 1, 1)",
             "return True",
         ]
-        return self._compile("parallel", lines, returns=types.boolean)
+        more = self._clock | dict.fromkeys(("chunks", "threads"), types.int64)
+        return self._compile("parallel", lines, more, returns=types.boolean)
 
     @cached_property
-    def loop(self) -> Callable[..., None]:
-        """The update of each element."""
-        return self._compile("loop", self._update_lines(), returns=types.void)
+    def part(self) -> Callable[..., None]:
+        """The loop over a part of the first axis."""
+        lines = [self._call_of_loop("[start:stop]")]
+        more = dict.fromkeys(("start", "stop"), types.int64)
+        return self._compile("part", lines, more, returns=types.void)
+
+    @cached_property
+    def loop(self) -> Callable[..., Any]:
+        """The update of each element; in a mode that counts, how many results are not finite."""
+        returns = types.void if self._mode is Mode.PLAIN else types.int64
+        return self._compile("loop", self._loop_lines(), returns=returns)
+
+    def _call_of_loop(self, part: str = "") -> str:
+        arguments = [name + part if name in self._arrays else name for name in self._arguments]
+        call = f"loop({', '.join(arguments)})"
+        return call if self._mode is Mode.PLAIN else f"advance(counter, 0, {call})"
 
     def _guard_lines(self) -> list[str]:
         if self._ndim:  # strided arrays come checked
@@ -123,57 +128,47 @@ class Loops:
         numbers = f"{self._x}.itemsize, {len(self._rule.reads)}"
         return [f"if not are_apart(({addresses},), ({sizes},), {numbers}):", "    return False"]
 
-    def _update_lines(self) -> list[str]:
-        if not self._skip or self._ndim:
-            return self._loop_lines()
-        slices = ", ".join(f"{array}[start:stop]" for array in self._arrays)
-        scalars = "".join(f", {scalar}" for scalar in self._scalars)
-        return [
-            f"for start in range(0, {self._x}.size, {BLOCK}):",
-            f"    stop = min(start + {BLOCK}, {self._x}.size)",
-            f"    if are_finite{self._format}({self._arrays[0]}[start:stop]):",
-            f"        plain({slices}{scalars})",
-            "    else:",
-            f"        careful({slices}{scalars}, skipped)",
-        ]
-
     def _loop_lines(self) -> list[str]:
-        rule, axes = self._rule, range(max(self._ndim, 1))
+        rule, axes, counts = self._rule, range(max(self._ndim, 1)), self._mode is not Mode.PLAIN
         at = f"[{', '.join(f'i{axis}' for axis in axes)}]"
         load, store = (f"{way}{self._format}({{}})" if self._format else "{}" for way in ("load", "store"))
         # Scalars arrive as float64 and are rounded here, once: in Numba, float32 arithmetic that
         # meets a float64 or an integer goes on in float64.
         before = [f"{PREFIX}{name} = real(scalar_{name})" for name in rule.scalars]
         each = [f"{PREFIX}{name} = {load.format(f'array_{name}{at}')}" for name in rule.arrays]
-        new = PREFIX
-        if self._skip:
-            first = PREFIX + rule.arrays[0]
-            before += ["count = 0"]
-            each += [f"finite = {first} - {first} == {first} - {first}", "count += not finite"]
-            each += [f"old_{name} = {PREFIX}{name}" for name in rule.writes]
+        if counts:
+            each += [f"old_{name} = {PREFIX}{name}" for name in rule.arrays]
+            before += ["count = whole(0)"]
         each += [f"{target} = {value}" for target, value, _ in rule.assignments]
-        if self._skip:
-            new = "new_"
-            each += [f"new_{name} = where(finite, {PREFIX}{name}, old_{name})" for name in rule.writes]
-        each += [f"array_{name}{at} = {store.format(new + name)}" for name in rule.writes]
+        if counts:
+            # Of numbers that are finite, and of no others, the difference from themselves is zero.
+            kept = [f"old_{rule.arrays[0]}", *(self._as_kept(PREFIX + name) for name in rule.writes)]
+            each += [f"finite = {' + '.join(f'({v} - {v})' for v in kept)} == real(0)"]
+            each += ["count = whole(count + whole(not finite))"]
+        if self._mode is Mode.SKIP:
+            each += [f"{PREFIX}{name} = where(finite, {PREFIX}{name}, old_{name})" for name in rule.writes]
+        if self._mode is not Mode.COUNT:
+            each += [f"array_{name}{at} = {store.format(PREFIX + name)}" for name in rule.writes]
         loops = ["    " * axis + f"for i{axis} in range({self._x}.shape[{axis}]):" for axis in axes]
-        after = ["skipped[0] += count"] if self._skip else []
+        after = ["return count"] if counts else []
         return [*before, *loops, *("    " * len(axes) + line for line in each), *after]
 
-    def _compile(self, name: str, lines: Sequence[str], *, returns: Any) -> Callable[..., Any]:
-        parallel = name == "parallel"
-        arguments, argument_types = (*self._arrays, *self._scalars, *self._more), self._types
-        if parallel:
-            arguments, argument_types = (
-                (*arguments, "chunks", "threads"),
-                (*argument_types, types.int64, types.int64),
-            )
+    def _as_kept(self, value: str) -> str:
+        """A result as the array will hold it: 16 bits may make an infinity of it."""
+        return f"load{self._format}(store{self._format}({value}))" if self._format else value
+
+    def _compile(
+        self, name: str, lines: Sequence[str], more: dict[str, Any] | None = None, *, returns: Any
+    ) -> Callable[..., Any]:
+        arguments = self._arguments | (more or {})
         source = "\n    ".join([f"def {name}({', '.join(arguments)}):", *lines])
-        namespace = {**FUNCTIONS, "real": self._real, "loop": self.loop if parallel else None}
-        if self._skip and not self._ndim and name in ("serial", "loop"):
-            namespace["plain"] = Loops(self._rule, self._dtype, 0, False).loop
-            namespace["careful"] = self._compile("careful", self._loop_lines(), returns=types.void)
+        # Vectorised, to count takes a number as wide as those of the computation.
+        whole = np.int32 if self._real == types.float32 and not self._ndim else np.int64
+        namespace = {**FUNCTIONS, "real": self._real, "whole": whole}
+        if any("loop(" in line for line in lines):
+            namespace["loop"] = self.loop
         exec(compile(source, f"<gpuprop {self._rule.name} {self._real}>", "exec"), namespace)
         # Numba's default error model tests every divisor, which stops vectorisation.
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-        return njit(returns(*argument_types), parallel=parallel, **options)(namespace[name])
+        signature = returns(*arguments.values())
+        return njit(signature, parallel=name == "parallel", **options)(namespace[name])

@@ -20,6 +20,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype
 from gpuprop.backends.kernels import COMPILER_OPTIONS, TERMS, clip_kernel, elementwise_kernel, sum_kernel
 from gpuprop.rules import Rule
@@ -192,7 +193,7 @@ def cuda_source(
     ndim: int = 1,
     contiguous: bool = True,
     index_32_bits: bool = True,
-    skips: bool = False,
+    mode: Mode = Mode.PLAIN,
     on_device: Collection[str] = (),
 ) -> str:
     """The CUDA C++ that CuPy compiles for `rule` on such arrays.
@@ -207,14 +208,14 @@ def cuda_source(
         Dimensions of the arrays (CuPy flattens contiguous ones to 1).
     contiguous, index_32_bits : bool
         Whether the arrays are C-contiguous, and small enough for 32-bit indices.
-    skips, on_device
+    mode, on_device
         As for `elementwise_kernel`.
     """
     import cupy
     from cupy._core import _carray, _kernel, _scalar
 
     array, indexer, scalar = 1, 2, 3  # CuPy's _ArgKind
-    kernel = elementwise_kernel(rule, dtype, skips=skips, on_device=on_device)
+    kernel = elementwise_kernel(rule, dtype, mode, on_device=on_device)
     element, counter = cupy.dtype(dtype), cupy.dtype("uint64")
     compute = compute_dtype(element)
     layout = (ndim, contiguous, index_32_bits)
@@ -222,7 +223,9 @@ def cuda_source(
     def info(kind: int, of: type, element: Any, *shape: Any) -> Any:
         return _kernel._ArgInfo(kind, of, element, *shape)
 
-    infos, inputs, outputs = [], [], [element for _ in rule.writes]
+    infos: list[Any] = []
+    inputs: list[Any] = []
+    outputs: list[Any] = []
     for _ in rule.reads:
         infos.append(info(array, cupy.ndarray, element, *layout))
         inputs.append(element)
@@ -233,8 +236,10 @@ def cuda_source(
         else:
             infos.append(info(scalar, _scalar.CScalar, compute, 0, True, True))
             inputs.append(None)
-    infos += [info(array, cupy.ndarray, element, *layout) for _ in rule.writes]
-    if skips:
+    for _ in rule.writes:
+        infos.append(info(array, cupy.ndarray, element, *layout))
+        (inputs if mode is Mode.COUNT else outputs).append(element)
+    if mode is not Mode.PLAIN:
         infos.append(info(array, cupy.ndarray, counter, 1, True, True))
         outputs.append(counter)
     infos.append(info(indexer, _carray.Indexer, None, ndim, True, index_32_bits))

@@ -15,6 +15,7 @@ from numba import njit
 from gpuprop.backends import threads
 from gpuprop.backends.intrinsics import as_it_is, from_brain, from_half
 from gpuprop.backends.loops import SERIAL_BYTES
+from gpuprop.backends.pool import run_in_pool
 
 #: Elements that are summed one after the other, always in the same order; the blocks' sums are then
 #: added exactly.
@@ -23,10 +24,6 @@ BLOCK = 2**12
 
 def sum_of_squares(array: np.ndarray, finite_only: bool = False) -> float:
     return _sum(_finite_square if finite_only else _square, array)
-
-
-def count_nonfinite(array: np.ndarray) -> int:
-    return int(_sum(_is_not_finite, array))
 
 
 def _sum(term: Any, array: np.ndarray) -> float:
@@ -50,7 +47,7 @@ def _sum(term: Any, array: np.ndarray) -> float:
         parallel(values, sums, min(workers, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     else:
         edges = [count * worker // workers for worker in range(workers + 1)]
-        threads.run_in_pool([partial(blocks, values, sums, *part) for part in pairwise(edges)])
+        run_in_pool([partial(blocks, values, sums, *part) for part in pairwise(edges)])
     try:
         return math.fsum(sums)
     except (OverflowError, ValueError):  # it ends beyond all numbers, or an infinity meets another
@@ -105,8 +102,3 @@ def _square(v):
 @njit
 def _finite_square(v):
     return v * v if v - v == v - v else 0.0
-
-
-@njit
-def _is_not_finite(v):
-    return 0.0 if v - v == v - v else 1.0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import concurrent.futures.thread  # noqa: F401 - not possible any more where the main thread has ended
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from operator import index
@@ -14,9 +13,9 @@ from operator import index
 _VARIABLE = "GPUPROP_NUM_THREADS"
 _chosen: int | None = None
 _forked = False
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
-_pool_lock = threading.Lock()
+#: Whether another user of Numba had loaded its layer before this package was imported: then this process
+#: may have been forked since, by whatever means, and nothing tells.
+_LOADED_BEFORE: bool = getattr(sys.modules.get("numba.np.ufunc.parallel"), "_is_initialized", False)
 
 
 def set_num_threads(n: int | None) -> None:
@@ -79,11 +78,8 @@ def parallel_layer_is_safe() -> bool:
 @cache
 def _layer() -> str:
     import numba
-    from numba.np.ufunc import parallel
 
-    # Where another user of Numba has loaded the layer, and multiprocessing has made this process,
-    # it may have been loaded before a fork.
-    if getattr(parallel, "_is_initialized", False) and multiprocessing.parent_process():
+    if _LOADED_BEFORE:
         return "unknown"
     with _passive_waiting():
         try:
@@ -111,36 +107,10 @@ def _passive_waiting() -> Iterator[None]:
         del os.environ["OMP_WAIT_POLICY"]
 
 
-def run_in_pool(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run the tasks, each on a thread, and return when all are done."""
-    futures, own = [], [tasks[0]]
-    for task in tasks[1:]:
-        try:
-            futures.append(_executor(len(tasks)).submit(task))
-        except RuntimeError:  # the interpreter is ending, and takes no more work
-            own.append(task)
-    try:
-        for task in own:
-            task()
-    finally:  # an interrupt must not leave a thread writing behind the caller's back
-        wait(futures)
-    for future in futures:
-        future.result()
-
-
-def _executor(workers: int) -> ThreadPoolExecutor:
-    global _pool, _pool_size
-    with _pool_lock:
-        if _pool is None or _pool_size < workers:
-            _pool = ThreadPoolExecutor(workers, thread_name_prefix="gpuprop")
-            _pool_size = workers
-        return _pool
-
-
-def _after_fork() -> None:
-    global _forked, _pool, _pool_lock
-    _forked, _pool, _pool_lock = True, None, threading.Lock()
+def _after_fork_in_child() -> None:
+    global _forked
+    _forked = True
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_after_fork_in_child)

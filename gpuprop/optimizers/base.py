@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from gpuprop.backends import Backend, backend_of
 from gpuprop.backends.checks import prepare
 from gpuprop.folding import fold
@@ -99,12 +101,24 @@ class Optimizer(ABC):
         arrays = {name: chosen.full_like(x, self._starts().get(name, 0.0)) for name in names}
         prepare(chosen, self.rule, [x, *self._reads, x, *arrays.values()])
         state = State(self, 0, arrays, chosen)
+        self._check_parameters(chosen, x)
         if not self._is_plain:
             state._workspace = chosen.workspace(x)
         return state
 
+    def _check_parameters(self, backend: Backend, x: Any) -> None:  # noqa: B027 - there need be none
+        """Refuse parameters that cannot be stepped by these options; asked once for each state.
+
+        Raises
+        ------
+        ValueError
+        """
+
     def step(self, x: Any, grad: Any, state: State) -> None:
         """Update `x` and `state` in place.
+
+        Whatever interrupts it, a signal's handler that raises as Ctrl-C does, leaves a state that
+        belongs to its x: both as before the step, or both as after it.
 
         Parameters
         ----------
@@ -121,8 +135,10 @@ class Optimizer(ABC):
             An array cannot take part; the message says what was given and what is needed, and
             nothing has been written.
         FloatingPointError
-            With ``nonfinite="raise"``, `grad` has elements that are not finite; nothing has been
-            written.
+            With ``nonfinite="raise"``, `grad` has elements that are not finite, or x or the state would
+            have; nothing has been written.
+        RuntimeError
+            The step would be recorded into a CUDA graph, whose replays would differ from steps.
         """
         rule = self.rule
         try:
@@ -131,33 +147,52 @@ class Optimizer(ABC):
             last = state.optimizer
         except AttributeError:
             raise _foreign(state, rule) from None
-        if last is not self and last is not None and last.rule.name != rule.name:
-            raise _foreign(state, rule)
+        if last is not self:
+            self._take_over(state, x)
         scalars = self._constant_scalars
         if scalars is None:
+            self._refuse_capture(backend, x, "learning rate or a bias correction changes with the step")
             scalars = self._ordered(self._scalars_at(state.step))
         if self._is_plain:
-            backend.update(rule, arrays, scalars)
+            backend.update(rule, arrays, scalars, state._clock)
         else:
             self._guarded_update(rule, arrays, scalars, state)
-        state._clock += 1
         state.optimizer = self
+
+    def _take_over(self, state: State, x: Any) -> None:
+        """Make sure that a state which another optimizer has stepped means the same to this one."""
+        last = state.optimizer
+        name = state._rule_name if last is None else last.rule.name
+        if name not in (None, self.rule.name):
+            raise _foreign(state, self.rule)
+        self._check_parameters(state.backend, state.backend.adopt("x", x))
+
+    def _refuse_capture(self, backend: Backend, x: Any, reason: str) -> None:
+        if backend.is_capturing(x):
+            raise RuntimeError(
+                f"the step would be captured into a CUDA graph, each replay of which repeats it as it is "
+                f"now, and its {reason}; step outside the capture, or with options that stay the same"
+            )
 
     def _guarded_update(self, rule: Rule, arrays: Any, scalars: tuple[Any, ...], state: State) -> None:
         backend, skip = state.backend, self.nonfinite == "skip"
-        if state._workspace is None:  # the state was made for, or saved by, another optimizer
-            state._workspace = backend.workspace(prepare(backend, rule, arrays)[0])
-        if self.clip_norm is not None or self.nonfinite == "raise":
-            grad = prepare(backend, rule, arrays)[0]
+        x = arrays[len(rule.reads)]
         if self.nonfinite == "raise":
-            _refuse_nonfinite(backend, grad, backend.adopt("grad", arrays[0]))
+            self._refuse_capture(backend, x, 'nonfinite="raise" must wait for what the device finds')
+        if state._workspace is None:  # the state was made for, or saved by, another optimizer
+            state._workspace = backend.workspace(prepare(backend, rule, arrays)[len(rule.reads)])
         if self.clip_norm is not None:
+            grad = prepare(backend, rule, arrays)[0]
             # In place of the NaN that stood for a scalar which each gradient decides anew.
             sign = -1.0 if self.maximize else 1.0
             scale = backend.clip_scale(grad, self.clip_norm, sign, skip, state._workspace)
             place = rule.scalars.index("gradient_scale")
             scalars = (*scalars[:place], scale, *scalars[place + 1 :])
-        backend.update(rule, arrays, scalars, state._workspace.skipped if skip else None)
+        if self.nonfinite == "raise":
+            count = backend.count_nonfinite(rule, arrays, scalars)
+            if count:
+                raise _not_finite(backend, rule, arrays, scalars, count)
+        backend.update(rule, arrays, scalars, state._clock, state._workspace.skipped if skip else None)
 
     def __call__(
         self,
@@ -172,20 +207,27 @@ class Optimizer(ABC):
         return minimize_by(self, fun, x0, args, **options)
 
 
-def _refuse_nonfinite(backend: Backend, real: Any, grad: Any) -> None:
-    """`real` is `grad`, or its pairs where it is complex."""
-    count, first = backend.nonfinite(real)
-    if not count:
-        return
-    first = first[: grad.ndim]
+def _not_finite(backend: Backend, rule: Rule, arrays: Any, scalars: Any, count: int) -> FloatingPointError:
+    """What to say of a step that makes `count` numbers that are not finite."""
+    grad, x = (backend.adopt("an array", arrays[i]) for i in (0, len(rule.reads)))
     with backend.on_device_of(grad):
-        if grad.dtype.kind == "c":
-            count = int((~backend.xp.isfinite(grad)).sum())
-        value = backend.to_host(grad[first])
-    raise FloatingPointError(
-        f"grad has {count} element{'s' * (count > 1)} of {grad.size} that {'are' if count > 1 else 'is'} not "
-        f"finite, the first {value} at index {first}; nothing has been updated "
-        '(nonfinite="skip" would leave such elements out)'
+        bad = ~backend.xp.isfinite(grad if grad.dtype.kind in "fc" else grad.astype("float32"))
+        of_grad = int(bad.sum())
+        if of_grad:
+            first = tuple(map(int, np.unravel_index(int(bad.argmax()), grad.shape)))
+            these = "elements" if of_grad > 1 else "element"
+            what = (
+                f"grad has {of_grad} {these} of {grad.size} that {'are' if of_grad > 1 else 'is'} not "
+                f"finite, the first {backend.to_host(grad[first])} at index {first}"
+            )
+        else:
+            first = backend.first_nonfinite(rule, arrays, scalars)[: grad.ndim]
+            what = (
+                f"of the results of the step {count} would not be finite, the first at index {first}, where "
+                f"grad is {backend.to_host(grad[first])} and x is {backend.to_host(x[first])}"
+            )
+    return FloatingPointError(
+        f'{what}; nothing has been updated (nonfinite="skip" would leave such elements out)'
     )
 
 

@@ -244,6 +244,7 @@ class Conventions:
         from :math:`s` = `initial_scale` and :math:`a = v = 0`, with :math:`c = 1 / (1 - \rho^t)` at
         step :math:`t` if `bias_correction`, else 1. Epsilon is inside the root unless `eps_in_sqrt`
         is False; the learning rate is inside the velocity; `nesterov` takes the second line of x.
+        Of complex parameters optax keeps one average of :math:`|g|^2`: they are refused so far.
 
         Parameters
         ----------
@@ -276,6 +277,7 @@ class Conventions:
             initial_square_average=initial_scale,
             bias_correction=bias_correction,
             learning_rate_in_velocity=True,
+            second_moment="modulus",
         )
 
     @classmethod

@@ -13,7 +13,6 @@ from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
 from gpuprop.optimizers import hyperparameters as check
 from gpuprop.optimizers.base import Optimizer
-from gpuprop.optimizers.state import State
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -39,6 +38,7 @@ class Options(Optimizer):
                 self._set(name, check.number(name, getattr(self, name), positive=True))
         self._set("bounds", check.pair_of_bounds(self.bounds))
         check.choice("nonfinite", self.nonfinite, ("propagate", "skip", "raise"))
+        check.choice("second_moment", getattr(self, "second_moment", "parts"), ("parts", "modulus"))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -71,12 +71,13 @@ class Options(Optimizer):
             "upper": math.nan if check.is_array(upper) else upper,
         }
 
-    def init(self, x: Any, *, backend: Backend | None = None) -> State:
-        state = super().init(x, backend=backend)
-        self._check_array_bounds(state.backend)
-        return state
-
-    init.__doc__ = Optimizer.init.__doc__
+    def _check_parameters(self, backend: Backend, x: Any) -> None:
+        self._check_array_bounds(backend)
+        if getattr(self, "second_moment", "parts") == "modulus" and x.dtype.kind == "c":
+            raise ValueError(
+                f'x has dtype {x.dtype} and second_moment is "modulus", one average of |g|^2 an element, '
+                'which complex x does not have yet; "parts" keeps one for each of its two parts'
+            )
 
     def _check_array_bounds(self, backend: Backend) -> None:
         if not self._array_bounds:
@@ -86,7 +87,7 @@ class Options(Optimizer):
             as_real(backend, backend.adopt(*bound)) if check.is_array(bound[1]) else bound[1]
             for bound in names
         )
-        with np.errstate(over="ignore"):  # a number out of the dtype's range is no bound
+        with np.errstate(all="ignore"):  # a number out of the dtype's range is no bound
             count = int((~(lower <= upper)).sum())
         if count:
             raise ValueError(

@@ -46,6 +46,9 @@ class RMSProp(Conventions, Momentum):
         Where :math:`s` starts, in the units of the squared gradient.
     bias_correction : bool
         Divide :math:`s` and :math:`a` by :math:`1 - \rho^t` in the t-th update, as Adam does.
+    second_moment : {"parts", "modulus"}
+        Of complex parameters: the real and the imaginary part each with an average of its own square,
+        or both with one of :math:`|g|^2`, which is refused so far.
     learning_rate_in_velocity : bool
         :math:`v \leftarrow \mu v + \eta g / (\sqrt{s} + \epsilon)`, and
         :math:`x \leftarrow x - v`: another path where the learning rate changes.
@@ -68,11 +71,12 @@ class RMSProp(Conventions, Momentum):
         complex parameters, the real and the imaginary part each by itself. The result is rounded to
         the dtype of x: to within that, it is inside.
     nonfinite : {"propagate", "skip", "raise"}
-        What an element of the gradient does that is infinite or NaN. ``"skip"`` leaves that element
-        of x and of the state as it was, and counts it in ``state.skipped``, in the same pass (1.1 to
-        1.3 times a plain step's time for 2e7 parameters on a CPU). ``"raise"`` looks before anything
-        is written: one more pass over the gradient (1.4 times), and on a GPU it waits for the device.
-        Real and imaginary parts are elements each.
+        What becomes of an element whose gradient is infinite or NaN, or which would make x or its state
+        so: an average of squares overflows long before a gradient does, and x would never move again.
+        ``"skip"`` leaves that element of x and of the state as it was, and counts it in
+        ``state.skipped``, in the same pass. ``"raise"`` looks before anything is written: one more pass
+        that computes all and writes nothing, and on a GPU it waits for the device. Real and imaginary
+        parts are elements each.
 
     Raises
     ------
@@ -113,6 +117,7 @@ class RMSProp(Conventions, Momentum):
     epsilon_inside_sqrt: bool = False
     initial_square_average: float = 0.0
     bias_correction: bool = False
+    second_moment: str = "parts"
 
     def __post_init__(self) -> None:
         super().__post_init__()

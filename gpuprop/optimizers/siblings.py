@@ -72,7 +72,7 @@ class AdaGrad(Options):
         Where :math:`s` starts.
     epsilon_inside_sqrt : bool
         :math:`\sqrt{s + \epsilon}`.
-    weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds, nonfinite
+    second_moment, weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds, nonfinite
         As for `RMSProp`.
 
     Raises
@@ -91,6 +91,7 @@ class AdaGrad(Options):
     _: KW_ONLY
     initial_square_sum: float = 0.0
     epsilon_inside_sqrt: bool = False
+    second_moment: str = "parts"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,7 +137,7 @@ class Adam(Options):
         Decays of the means, in [0, 1).
     epsilon : float
         :math:`\epsilon`, in the units of the gradient.
-    weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds, nonfinite
+    second_moment, weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds, nonfinite
         As for `RMSProp`.
 
     Raises
@@ -153,6 +154,8 @@ class Adam(Options):
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    _: KW_ONLY
+    second_moment: str = "parts"
 
     def __post_init__(self) -> None:
         super().__post_init__()

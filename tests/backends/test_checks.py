@@ -96,11 +96,11 @@ def test_a_masked_array_is_refused():
     masked = np.ma.masked_array([1.0, 2.0], [True, False])
     x = np.ones(2)
     state = RMSProp().init(x)
-    with pytest.raises(TypeError, match=r"MaskedArray; it must be a numpy\.ndarray"):
+    with pytest.raises(TypeError, match="is a masked array, and masks are not seen to"):
         RMSProp().init(masked)
     for _ in range(2):
         for arrays in ((masked, x), (x, masked)):
-            with pytest.raises(TypeError, match=r"MaskedArray; it must be a numpy\.ndarray"):
+            with pytest.raises(TypeError, match="is a masked array, and masks are not seen to"):
                 RMSProp().step(*arrays, state)
         RMSProp().step(np.ones(2), x, RMSProp().init(x))
     assert masked.data.tolist() == [1, 2]

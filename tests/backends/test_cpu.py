@@ -14,6 +14,7 @@ from trial_rules import CLIPPED
 
 from gpuprop import RMSProp
 from gpuprop.backends import threads as threading_of_steps
+from gpuprop.backends.base import Mode
 from gpuprop.backends.loops import Loops
 
 
@@ -28,11 +29,14 @@ def run_steps(size, dtype, n_steps=3, seed=0):
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86 assembly")
-@pytest.mark.parametrize("function", ["serial", "loop"])
+@pytest.mark.parametrize(
+    ("function", "mode"),
+    [("serial", Mode.PLAIN), ("loop", Mode.PLAIN), ("loop", Mode.SKIP), ("loop", Mode.COUNT)],
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", [RMSProp().rule, CLIPPED], ids=lambda rule: rule.name)
-def test_loops_are_vectorised_in_their_own_precision(rule, dtype, function):
-    kernel = getattr(Loops(rule, np.dtype(dtype), 0, False), function)
+def test_loops_are_vectorised_in_their_own_precision(rule, dtype, function, mode):
+    kernel = getattr(Loops(rule, np.dtype(dtype), 0, mode), function)
     (assembly,) = kernel.inspect_asm().values()
     suffix = "d" if dtype == "float64" else "s"
     assert re.search(rf"v?sqrtp{suffix}\b", assembly)
