@@ -77,8 +77,8 @@ class GPUBackend(Backend):
         x, launch = self._launch(mode, rule, arrays, scalars, skipped)
         with self._current(x):
             # What is recorded into a graph is done later, and as often as that is launched.
-            done = 0 if self._captures() else 1
-            at_once(launch, partial(clock.__iadd__, done))
+            now = clock.item(1) + (not self._captures())
+            at_once(launch, partial(clock.fill, now))
 
     def count_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> int:
         first = self.adopt(rule.arrays[0], arrays[0])

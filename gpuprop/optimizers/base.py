@@ -59,6 +59,13 @@ class Optimizer(ABC):
         scalars = self._ordered(self._scalars_at(math.nan))
         return None if any(map(math.isnan, scalars)) else scalars
 
+    @cached_property
+    def _has_a_past(self) -> bool:
+        """Whether a scalar changes with the step, and not with the norm of the gradient."""
+        of_norm = set() if self.clip_norm is None else {"gradient_scale"}
+        at_nan = self._scalars_at(math.nan)
+        return any(math.isnan(at_nan[name]) for name in set(self.rule.scalars) - of_norm)
+
     def _ordered(self, scalars: Mapping[str, float]) -> tuple[Any, ...]:
         return tuple(scalars[name] for name in self.rule.scalars)
 
@@ -151,7 +158,8 @@ class Optimizer(ABC):
             self._take_over(state, x)
         scalars = self._constant_scalars
         if scalars is None:
-            self._refuse_capture(backend, x, "learning rate or a bias correction changes with the step")
+            if self._has_a_past:
+                self._refuse_capture(backend, x, "learning rate or its bias correction changes with the step")
             scalars = self._ordered(self._scalars_at(state.step))
         if self._is_plain:
             backend.update(rule, arrays, scalars, state._clock)
