@@ -6,10 +6,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from enum import Enum
 from functools import partial
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,12 +21,9 @@ class DeviceUnavailableError(RuntimeError):
     """The device asked for is not there; the message says why and what mends it."""
 
 
-class Mode(Enum):
-    """What a kernel does with elements whose new values, or whose first array, are not finite."""
-
-    PLAIN = "as with all others"
-    SKIP = "leave them as they are, and count them"
-    COUNT = "write nothing, and count them"
+#: What a kernel does with elements whose new values, or whose first array, are not finite: as with all
+#: others; leave them as they are, and count them; write nothing at all, and count them.
+Mode = Literal["plain", "skip", "count"]
 
 
 class Backend(ABC):

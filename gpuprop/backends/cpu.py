@@ -35,22 +35,22 @@ class CPUBackend(Backend):
     def update(
         self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], clock: Any, skipped: Any = None
     ) -> None:
-        mode = Mode.PLAIN if skipped is None else Mode.SKIP
+        mode: Mode = "plain" if skipped is None else "skip"
+        if self._ran_at_once(mode, rule, arrays, scalars, clock, skipped):
+            return
         if not self._ran(mode, rule, arrays, scalars, clock, skipped):
             self._plain.update(rule, arrays, scalars, clock, skipped)
 
     def count_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> int:
         clock, count = np.zeros(2, np.int64), np.zeros(1, np.int64)
-        if not self._ran(Mode.COUNT, rule, arrays, scalars, clock, count):
+        if not self._ran("count", rule, arrays, scalars, clock, count):
             return self._plain.count_nonfinite(rule, arrays, scalars)
         return int(count[0])
 
-    def _ran(self, mode: Mode, rule: Rule, arrays: Sequence[Any], *arguments: Any) -> bool:
+    def _ran(self, mode: Mode, rule: Rule, arrays: Any, scalars: Any, clock: Any, counter: Any) -> bool:
         """Run the loops of this mode; False where there are none for such arrays."""
-        if self._ran_at_once(mode, rule, arrays, arguments):
-            return True
         arrays = [self.adopt(name, array) for name, array in zip(rule.arrays, arrays, strict=True)]
-        if self._ran_at_once(mode, rule, arrays, arguments):
+        if self._ran_at_once(mode, rule, arrays, scalars, clock, counter):
             return True
         arrays = prepare(self, rule, arrays)
         x = arrays[len(rule.reads)]
@@ -62,31 +62,32 @@ class CPUBackend(Backend):
             self._loops[key] = Loops(*key)
             if ndim == 0 and x.dtype.itemsize != 2:
                 self._vectors[rule, x.dtype.char, mode] = self._loops[key]
-        if not self._loops[key].run(views, *arguments):
+        if not self._loops[key].run(views, scalars, clock, counter):
             raise AssertionError(f"{rule} ran on nothing: its compiled checks refuse what Python's let pass")
         return True
 
-    def _ran_at_once(self, mode: Mode, rule: Rule, arrays: Sequence[Any], arguments: Any) -> bool:
+    def _ran_at_once(
+        self, mode: Mode, rule: Rule, arrays: Any, scalars: Any, clock: Any, counter: Any
+    ) -> bool:
         """Run on contiguous arrays whose loop is compiled; its own guard checks them in nanoseconds."""
         try:
-            dtype, shape = arrays[-1].dtype, arrays[-1].shape
-            loops = self._vectors[rule, dtype.char, mode]
+            last = arrays[-1]
+            loops, shape = self._vectors[rule, last.dtype.char, mode], last.shape
         except (AttributeError, KeyError):  # no array, or not compiled yet: the full checks will tell
             return False
-        # Numba may take a foreign byte order for its own, and is slow to say what layouts it knows.
-        if not dtype.isnative:
-            return False
+        dtype = loops.dtype
         for array in arrays:
+            # Numba may take a foreign byte order for its own, and is slow to say what layouts it knows.
             if (
                 type(array) is not np.ndarray
-                or array.shape != shape
                 or (array.dtype is not dtype and array.dtype != dtype)
+                or array.shape != shape
                 or not array.flags.c_contiguous
             ):
                 return False
         flat = arrays if len(shape) == 1 else [array.reshape(-1) for array in arrays]
         try:
-            return loops.run(flat, *arguments)
+            return loops.run(flat, scalars, clock, counter)
         except TypeError as error:  # as of an array that is read-only
             if "No matching definition" not in str(error):
                 raise

@@ -73,7 +73,7 @@ class GPUBackend(Backend):
     def update(
         self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], clock: Any, skipped: Any = None
     ) -> None:
-        mode = Mode.PLAIN if skipped is None else Mode.SKIP
+        mode: Mode = "plain" if skipped is None else "skip"
         x, launch = self._launch(mode, rule, arrays, scalars, skipped)
         with self._current(x):
             # What is recorded into a graph is done later, and as often as that is launched.
@@ -84,7 +84,7 @@ class GPUBackend(Backend):
         first = self.adopt(rule.arrays[0], arrays[0])
         with first.device:
             counter = self.xp.zeros(1, np.uint64)
-            _, launch = self._launch(Mode.COUNT, rule, arrays, scalars, counter)
+            _, launch = self._launch("count", rule, arrays, scalars, counter)
             launch()
             return int(counter[0])
 

@@ -48,7 +48,7 @@ template <typename T> __device__ T where(bool condition, T a, T b) { return cond
 
 
 def elementwise_kernel(
-    rule: Rule, dtype: str, mode: Mode = Mode.PLAIN, *, on_device: Collection[str] = ()
+    rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Collection[str] = ()
 ) -> Any:
     """The kernel of a rule; to make it needs CuPy, but no device.
 
@@ -79,12 +79,12 @@ def elementwise_kernel(
         f"const real {PREFIX}{name} = scalar_{name}{'[0]' if name in on_device else ''};"
         for name in rule.scalars
     ]
-    if mode is not Mode.PLAIN:
+    if mode != "plain":
         lines += [f"const real old_{name} = {PREFIX}{name};" for name in rule.arrays]
     lines += [
         f"{'real ' if declares else ''}{target} = {value};" for target, value, declares in rule.assignments
     ]
-    if mode is not Mode.PLAIN:
+    if mode != "plain":
         # As the arrays will hold them: 16 bits may make infinities of them.
         stored = dtype if dtype in ("float16", "bfloat16") else "real"
         kept = [f"isfinite((real)({stored}){PREFIX}{name})" for name in rule.writes]
@@ -92,9 +92,9 @@ def elementwise_kernel(
             f"const bool finite = isfinite(old_{rule.arrays[0]}) && {' && '.join(kept)};",
             "if (!finite) atomicAdd(&counter[0], 1ULL);",
         ]
-    if mode is Mode.SKIP:
+    if mode == "skip":
         lines += [f"{PREFIX}{name} = finite ? {PREFIX}{name} : old_{name};" for name in rule.writes]
-    if mode is not Mode.COUNT:
+    if mode != "count":
         lines += [f"array_{name} = {PREFIX}{name};" for name in rule.writes]
     inputs = [f"{dtype} array_{name}" for name in rule.reads]
     inputs += [
@@ -102,9 +102,9 @@ def elementwise_kernel(
         for name in rule.scalars
     ]
     written = [f"{dtype} array_{name}" for name in rule.writes]
-    inputs += written if mode is Mode.COUNT else []
-    outputs = [] if mode is Mode.COUNT else written
-    outputs += [] if mode is Mode.PLAIN else ["raw uint64 counter"]
+    inputs += written if mode == "count" else []
+    outputs = [] if mode == "count" else written
+    outputs += [] if mode == "plain" else ["raw uint64 counter"]
     return cupy.ElementwiseKernel(
         ", ".join(inputs),
         ", ".join(outputs),

@@ -37,6 +37,7 @@ class Loops:
     """
 
     def __init__(self, rule: Rule, dtype: np.dtype, ndim: int, mode: Mode) -> None:
+        self.dtype = dtype
         self._rule, self._ndim, self._mode = rule, ndim, mode
         self._real: Any = numba.from_dtype(compute_dtype(dtype))  # type: ignore[arg-type]
         self._format = {"float16": "_half", "bfloat16": "_brain"}.get(dtype.name, "")
@@ -47,7 +48,7 @@ class Loops:
         self._arrays = tuple(f"array_{name}" for name in rule.arrays)
         self._x = f"array_{rule.writes[0]}"
         scalars = tuple(f"scalar_{name}" for name in rule.scalars)
-        counter = () if mode is Mode.PLAIN else ("counter",)
+        counter = () if mode == "plain" else ("counter",)
         numbers: Any = types.Array(types.int64, 1, "C")
         array_types = [types.Array(element, axes, layout, readonly=n in rule.reads) for n in rule.arrays]
         #: What all functions take, to the type of each.
@@ -55,13 +56,16 @@ class Loops:
         self._arguments |= dict.fromkeys(scalars, types.float64) | dict.fromkeys(counter, numbers)
         self._clock = {"clock": numbers}
 
-    def run(self, arrays: Sequence[Any], scalars: Sequence[float], clock: Any, counter: Any = None) -> bool:
+    def run(self, arrays: Sequence[Any], scalars: Sequence[Any], clock: Any, counter: Any = None) -> bool:
         """Do it, or write nothing and return False: the arrays need the full checks."""
-        arguments = (*arrays, *scalars) if counter is None else (*arrays, *scalars, counter)
+        if counter is not None:
+            scalars = (*scalars, counter)
+        if arrays[-1].nbytes <= SERIAL_BYTES:
+            return self.serial(*arrays, *scalars, clock)
+        arguments = (*arrays, *scalars)
         length = len(arrays[-1])
-        chunks = 1 if arrays[-1].nbytes <= SERIAL_BYTES else min(threads.get_num_threads(), length)
-        chunks = max(chunks, -(-length // MOST_COUNTED))
-        if chunks <= 1:
+        chunks = max(min(threads.get_num_threads(), length), -(-length // MOST_COUNTED))
+        if chunks == 1:
             return self.serial(*arguments, clock)
         if threads.parallel_layer_is_safe():
             return self.parallel(*arguments, clock, chunks, min(chunks, _MAX_THREADS))
@@ -79,7 +83,7 @@ class Loops:
     @cached_property
     def serial(self) -> Callable[..., bool]:
         """The guard and the loop in one call: for a small vector, calls are what costs."""
-        loop = self._loop_lines() if self._mode is Mode.PLAIN else [self._call_of_loop()]
+        loop = self._loop_lines() if self._mode == "plain" else [self._call_of_loop()]
         lines = [*self._guard_lines(), "advance(clock, 0, 1)", *loop, "advance(clock, 1, 1)", "return True"]
         return self._compile("serial", lines, self._clock, returns=types.boolean)
 
@@ -112,13 +116,13 @@ class Loops:
     @cached_property
     def loop(self) -> Callable[..., Any]:
         """The update of each element; in a mode that counts, how many results are not finite."""
-        returns = types.void if self._mode is Mode.PLAIN else types.int64
+        returns = types.void if self._mode == "plain" else types.int64
         return self._compile("loop", self._loop_lines(), returns=returns)
 
     def _call_of_loop(self, part: str = "") -> str:
         arguments = [name + part if name in self._arrays else name for name in self._arguments]
         call = f"loop({', '.join(arguments)})"
-        return call if self._mode is Mode.PLAIN else f"advance(counter, 0, {call})"
+        return call if self._mode == "plain" else f"advance(counter, 0, {call})"
 
     def _guard_lines(self) -> list[str]:
         if self._ndim:  # strided arrays come checked
@@ -129,7 +133,7 @@ class Loops:
         return [f"if not are_apart(({addresses},), ({sizes},), {numbers}):", "    return False"]
 
     def _loop_lines(self) -> list[str]:
-        rule, axes, counts = self._rule, range(max(self._ndim, 1)), self._mode is not Mode.PLAIN
+        rule, axes, counts = self._rule, range(max(self._ndim, 1)), self._mode != "plain"
         at = f"[{', '.join(f'i{axis}' for axis in axes)}]"
         load, store = (f"{way}{self._format}({{}})" if self._format else "{}" for way in ("load", "store"))
         # Scalars arrive as float64 and are rounded here, once: in Numba, float32 arithmetic that
@@ -145,9 +149,9 @@ class Loops:
             kept = [f"old_{rule.arrays[0]}", *(self._as_kept(PREFIX + name) for name in rule.writes)]
             each += [f"finite = {' + '.join(f'({v} - {v})' for v in kept)} == real(0)"]
             each += ["count = whole(count + whole(not finite))"]
-        if self._mode is Mode.SKIP:
+        if self._mode == "skip":
             each += [f"{PREFIX}{name} = where(finite, {PREFIX}{name}, old_{name})" for name in rule.writes]
-        if self._mode is not Mode.COUNT:
+        if self._mode != "count":
             each += [f"array_{name}{at} = {store.format(PREFIX + name)}" for name in rule.writes]
         loops = ["    " * axis + f"for i{axis} in range({self._x}.shape[{axis}]):" for axis in axes]
         after = ["return count"] if counts else []

@@ -193,7 +193,7 @@ def cuda_source(
     ndim: int = 1,
     contiguous: bool = True,
     index_32_bits: bool = True,
-    mode: Mode = Mode.PLAIN,
+    mode: Mode = "plain",
     on_device: Collection[str] = (),
 ) -> str:
     """The CUDA C++ that CuPy compiles for `rule` on such arrays.
@@ -238,8 +238,8 @@ def cuda_source(
             inputs.append(None)
     for _ in rule.writes:
         infos.append(info(array, cupy.ndarray, element, *layout))
-        (inputs if mode is Mode.COUNT else outputs).append(element)
-    if mode is not Mode.PLAIN:
+        (inputs if mode == "count" else outputs).append(element)
+    if mode != "plain":
         infos.append(info(array, cupy.ndarray, counter, 1, True, True))
         outputs.append(counter)
     infos.append(info(indexer, _carray.Indexer, None, ndim, True, index_32_bits))

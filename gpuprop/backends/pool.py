@@ -2,18 +2,18 @@
 
 Python runs the handler of a signal, which may raise, between two instructions of the main thread: when
 a call returns, but never within one that stays in C. What must not be torn apart is therefore one such
-call, and what must follow it stands in a ``finally``, whose first instruction is the next call.
+call, and what must follow it stands in a ``finally``, whose first instruction is the next call. The
+standard library's executor is written in Python, and is itself torn apart by a second signal.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import threading
+from _thread import allocate_lock, start_new_thread
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache, partial
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,9 @@ from numba.core.compiler_lock import global_compiler_lock
 from gpuprop.backends.intrinsics import advance, load
 
 _call = partial.__call__
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
-_pool_lock = threading.Lock()
+_jobs: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
+_threads = 0
+_lock = allocate_lock()
 
 
 def run_in_pool(tasks: Sequence[partial[Any]], clock: np.ndarray | None = None) -> None:
@@ -42,40 +42,57 @@ def run_in_pool(tasks: Sequence[partial[Any]], clock: np.ndarray | None = None) 
     clock = np.zeros(2, np.int64) if clock is None else clock
     add, finish = _compiled()
     queue: deque[Any] = deque([*tasks, *[None] * len(tasks)])  # each thread stops at a None
-    running = np.zeros(1, np.int64)
+    running, entered, finished = np.zeros(1, np.int64), list[None](), SimpleQueue[Any]()
     own = map(_call, iter(queue.popleft, None))
-    others: list[Future[None]] = []
+    helpers = _helpers(len(tasks) - 1)
     try:
         add(clock, 0, 1)
-        others.extend(_executor(len(tasks)).submit(_help, queue, running) for _ in tasks[1:])
-    except RuntimeError as error:
-        if not re.search("thread|shutdown", str(error)):  # a signal's handler may raise it, too
-            raise
-        if not others:  # those threads that there are do the work, and here there may be none
-            forget_pool()
+        for _ in range(helpers):
+            _jobs.put((queue, running, entered, finished))
     finally:
         try:
             deque(own, 0)
-            wait([future for future in others if not future.cancel()])
+            errors = [finished.get() for _ in entered]  # whoever enters from now on finds no task
         finally:
             finish(running, clock)
-    for future in others:
-        if not future.cancelled():
-            future.result()
+    for error in filter(None, errors):
+        raise error
 
 
-def _help(queue: deque[Any], running: np.ndarray) -> None:
+def _serve(jobs: SimpleQueue[tuple[Any, ...]]) -> None:
+    """Help with whatever there is to do, for ever."""
     add, _ = _compiled()
-    add(running, 0, 1)
-    try:
-        deque(map(_call, iter(queue.popleft, None)), 0)
-    finally:
+    while True:
+        queue, running, entered, finished = jobs.get()
+        error = None
+        add(running, 0, 1)
+        entered.append(None)
+        try:
+            deque(map(_call, iter(queue.popleft, None)), 0)
+        except BaseException as reason:  # for the caller
+            error = reason
         add(running, 0, -1)
+        finished.put(error)
+        del queue, running, entered, finished, error  # until the next job they would keep arrays alive
+
+
+def _helpers(wanted: int) -> int:
+    """How many threads there are to help, at most so many as wanted."""
+    global _threads
+    with _lock:
+        try:
+            while _threads < wanted:
+                start_new_thread(_serve, (_jobs,))
+                _threads += 1
+        except RuntimeError as error:  # there can be no more, or the interpreter is ending
+            if error.__traceback__ is None or error.__traceback__.tb_next:  # no: a signal's handler says so
+                raise
+        return min(_threads, wanted)
 
 
 @cache
 def _compiled() -> tuple[Callable[..., None], ...]:
-    """To add a number to one of an array; and to wait until `running` is 0, and then tell the clock."""
+    """To add to one of an array of numbers; and to wait until `running` is 0, and then tell the clock."""
     numbers = types.Array(types.int64, 1, "C")
 
     @njit(types.void(numbers, types.int64, types.int64), nogil=True)
@@ -91,26 +108,17 @@ def _compiled() -> tuple[Callable[..., None], ...]:
     return add, finish
 
 
-def _executor(workers: int) -> ThreadPoolExecutor:
-    global _pool, _pool_size
-    with _pool_lock:
-        if _pool is None or _pool_size < workers:
-            _pool = ThreadPoolExecutor(workers, thread_name_prefix="gpuprop")
-            _pool_size = workers
-        return _pool
-
-
-def forget_pool() -> None:
-    """Begin anew: a forked child has none of the threads, and may have the lock of one of them."""
-    global _pool, _pool_lock
-    _pool, _pool_lock = None, threading.Lock()
+def _after_fork_in_child() -> None:
+    """The child has none of the threads."""
+    global _jobs, _threads, _lock
+    _jobs, _threads, _lock = SimpleQueue(), 0, allocate_lock()
 
 
 if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
     # Held across a fork, the lock around compiling is free in the child, whatever other threads do.
     os.register_at_fork(
         before=global_compiler_lock.acquire,
         after_in_parent=global_compiler_lock.release,
         after_in_child=global_compiler_lock.release,
     )
-    os.register_at_fork(after_in_child=forget_pool)

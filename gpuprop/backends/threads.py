@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401 - not possible any more where the main thread has ended
 import os
 import sys
 from collections.abc import Iterator

@@ -158,8 +158,8 @@ class Optimizer(ABC):
             self._take_over(state, x)
         scalars = self._constant_scalars
         if scalars is None:
-            if self._has_a_past:
-                self._refuse_capture(backend, x, "learning rate or its bias correction changes with the step")
+            if self._has_a_past and backend.is_capturing(x):
+                raise _captured("learning rate or its bias correction changes with the step")
             scalars = self._ordered(self._scalars_at(state.step))
         if self._is_plain:
             backend.update(rule, arrays, scalars, state._clock)
@@ -175,18 +175,11 @@ class Optimizer(ABC):
             raise _foreign(state, self.rule)
         self._check_parameters(state.backend, state.backend.adopt("x", x))
 
-    def _refuse_capture(self, backend: Backend, x: Any, reason: str) -> None:
-        if backend.is_capturing(x):
-            raise RuntimeError(
-                f"the step would be captured into a CUDA graph, each replay of which repeats it as it is "
-                f"now, and its {reason}; step outside the capture, or with options that stay the same"
-            )
-
     def _guarded_update(self, rule: Rule, arrays: Any, scalars: tuple[Any, ...], state: State) -> None:
         backend, skip = state.backend, self.nonfinite == "skip"
         x = arrays[len(rule.reads)]
-        if self.nonfinite == "raise":
-            self._refuse_capture(backend, x, 'nonfinite="raise" must wait for what the device finds')
+        if self.nonfinite == "raise" and backend.is_capturing(x):
+            raise _captured('nonfinite="raise" must wait for what the device finds')
         if state._workspace is None:  # the state was made for, or saved by, another optimizer
             state._workspace = backend.workspace(prepare(backend, rule, arrays)[len(rule.reads)])
         if self.clip_norm is not None:
@@ -213,6 +206,13 @@ class Optimizer(ABC):
         from gpuprop.driver import minimize_by
 
         return minimize_by(self, fun, x0, args, **options)
+
+
+def _captured(reason: str) -> RuntimeError:
+    return RuntimeError(
+        "the step would be captured into a CUDA graph, each replay of which repeats it as it is now, and "
+        f"its {reason}; step outside the capture, or with options that stay the same"
+    )
 
 
 def _not_finite(backend: Backend, rule: Rule, arrays: Any, scalars: Any, count: int) -> FloatingPointError:

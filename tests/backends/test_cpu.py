@@ -14,7 +14,6 @@ from trial_rules import CLIPPED
 
 from gpuprop import RMSProp
 from gpuprop.backends import threads as threading_of_steps
-from gpuprop.backends.base import Mode
 from gpuprop.backends.loops import Loops
 
 
@@ -31,7 +30,7 @@ def run_steps(size, dtype, n_steps=3, seed=0):
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="reads x86 assembly")
 @pytest.mark.parametrize(
     ("function", "mode"),
-    [("serial", Mode.PLAIN), ("loop", Mode.PLAIN), ("loop", Mode.SKIP), ("loop", Mode.COUNT)],
+    [("serial", "plain"), ("loop", "plain"), ("loop", "skip"), ("loop", "count")],
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", [RMSProp().rule, CLIPPED], ids=lambda rule: rule.name)

@@ -12,7 +12,6 @@ from conftest import DTYPES
 from trial_rules import CLIPPED, EVERYTHING
 
 from gpuprop import RMSProp, rules
-from gpuprop.backends.base import Mode
 from gpuprop.backends.kernels import COMPILER_OPTIONS, elementwise_kernel
 
 cupy = pytest.importorskip("cupy", reason="CuPy generates the kernels")
@@ -74,7 +73,7 @@ CASES |= {
     for (kind, of_a_kind), dtype in product(FULL.items(), DTYPES)
 }
 #: What looks for elements that are not finite, and reads the factor of the norm on the device.
-GUARDED = {"mode": Mode.SKIP, "on_device": ("gradient_scale",)}
+GUARDED = {"mode": "skip", "on_device": ("gradient_scale",)}
 CASES |= {f"guarded_{dtype}": (FULL["rmsprop"][-1], dtype, GUARDED) for dtype in DTYPES}
 #: Fewer arrays among the bounds, no velocity; and the whole language of rules.
 MORE = {

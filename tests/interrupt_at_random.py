@@ -1,0 +1,146 @@
+"""Steps, runs and saves under signals at random moments: ``main|forked seconds``.
+
+Each time, what is left must be a whole number of steps of an undisturbed run, in x, in the state and in
+the file, and go on as that does.
+"""
+
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+import gpuprop
+from gpuprop import Adam, RMSProp
+
+SIZE = 600_001  # each array is above what one thread does alone
+STEPS = 12
+
+
+class TimeOut(Exception):
+    """What a handler of the user's raises."""
+
+
+class Alarm:
+    """A signal within some seconds, and sometimes a second on its heels, while something is done."""
+
+    left = 0
+
+    def ring(self, number, frame):
+        if self.left:
+            self.left -= 1
+            raise TimeOut
+
+    def disturb(self, action, seconds):
+        try:
+            self.left = random.choice([1, 1, 2])
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, seconds), random.choice([2e-5, 2e-4]))
+            with suppress(TimeOut):
+                action()
+            self.left = 0
+        except TimeOut:  # the second
+            pass
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+ALARM = Alarm()
+
+
+def gradient(x):
+    return x - 1
+
+
+def undisturbed(optimizer, start):
+    """x and the arrays of the state after each number of steps."""
+    x = start.copy()
+    state = optimizer.init(x)
+    path = []
+    for _ in range(STEPS + 1):
+        path.append([x.copy(), *(a.copy() for a in state.arrays.values())])
+        optimizer.step(x, gradient(x), state)
+    return path
+
+
+def is_on(path, step, x, state):
+    arrays = (x, *state.arrays.values())
+    return all(np.array_equal(a, b) for a, b in zip(arrays, path[step], strict=True))
+
+
+def by_steps(optimizer, x, state, file):
+    def action():
+        while state.step < STEPS:
+            optimizer.step(x, gradient(x), state)
+
+    ALARM.disturb(action, 0.05)
+    return x, state
+
+
+def by_minimize(optimizer, x, state, file):
+    reached = [x]
+
+    def jac(x):
+        reached[:] = [x]  # the very array that is stepped
+        return gradient(x)
+
+    options = {"maxiter": STEPS, "gtol": None, "state": state, "copy_x": False}
+    ALARM.disturb(lambda: gpuprop.minimize(None, x, jac=jac, method=optimizer, options=options), 0.08)
+    return reached[0], state
+
+
+def by_saves(optimizer, x, state, file):
+    state.save(file, x=x)
+
+    def action():
+        while state.step < STEPS:
+            optimizer.step(x, gradient(x), state)
+            state.save(file, x=x)
+
+    ALARM.disturb(action, 0.2)
+    loaded = gpuprop.load_state(file)
+    assert state.step - loaded.step in (0, 1)
+    return loaded.extras["x"], loaded
+
+
+def main(process, seconds):
+    gpuprop.set_num_threads(2)
+    start = np.linspace(-1, 3, SIZE)
+    optimizers = [RMSProp(0.1, momentum=0.9), Adam(0.1, nonfinite="skip"), RMSProp(0.1, clip_norm=1e3)]
+    if process == "forked":
+        optimizers[0].step(start.copy(), start, optimizers[0].init(start))  # the parent has used OpenMP
+        child = os.fork()
+        if child:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    random.seed(os.getpid())
+    paths = [undisturbed(optimizer, start) for optimizer in optimizers]
+    signal.signal(signal.SIGALRM, ALARM.ring)
+    rounds = interrupted = 0
+    end = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "run.safetensors")
+        while time.monotonic() < end:
+            rounds += 1
+            optimizer, path = random.choice(list(zip(optimizers, paths, strict=True)))
+            way, x = random.choice([by_steps, by_minimize, by_saves]), start.copy()
+            x, state = way(optimizer, x, optimizer.init(x), file)
+            interrupted += state.step < STEPS
+            what = f"{way.__name__}, {optimizer}, {state}"
+            assert is_on(path, state.step, x, state), f"{what}: not that of step {state.step}"
+            time.sleep(0.002)
+            assert is_on(path, state.step, x, state), f"{what}: somebody writes still"
+            while state.step < STEPS:
+                optimizer.step(x, gradient(x), state)
+            assert is_on(path, STEPS, x, state), f"{what}: it does not go on"
+    print(f"{interrupted} of {rounds} interrupted")
+    assert interrupted > rounds / 4 > 1
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1], float(sys.argv[2]))
+    sys.stdout.flush()
+    os._exit(code)

@@ -1,0 +1,113 @@
+"""An interrupt, wherever it falls, leaves a state that belongs to its x."""
+
+import os
+import subprocess
+import sys
+from bisect import bisect_left
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gpuprop
+from gpuprop import SGD, Adam, RMSProp, schedules
+
+CODE_OF_PACKAGE = os.path.dirname(gpuprop.__file__)
+OPTIMIZERS = {
+    "plain": RMSProp(momentum=0.9),
+    "schedule": Adam(schedules.linear_schedule(0.1, 0.0, 100)),
+    "guarded": RMSProp(clip_norm=1.0, nonfinite="skip"),
+    "no state": SGD(),
+}
+
+
+def interrupted_at(moment, action):
+    """Whether `action` has so many moments; if so, KeyboardInterrupt is raised at that one.
+
+    A moment is before an instruction of Python in a function of the package: handlers of signals run at
+    some of them.
+    """
+    left = moment
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if not frame.f_code.co_filename.startswith(CODE_OF_PACKAGE):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("layout", ["vector", "strided"])
+@pytest.mark.parametrize("stride", [101, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_step_is_all_or_nothing_at_every_instruction(backend, name, layout, stride):
+    optimizer = OPTIMIZERS[name]
+
+    def start():
+        x = backend.asarray(
+            np.linspace(1, 2, 12).reshape(3, 4), "float16" if layout == "strided" else "float32"
+        )
+        x = x[:, ::2] if layout == "strided" else x.reshape(-1)
+        grad = x + 1
+        grad[-1] = np.inf
+        return x, grad, optimizer.init(x, backend=backend)
+
+    def content(x, state):
+        arrays = [x, *state.arrays.values()]
+        counts = state.step, state.skipped, state._clock.tolist()
+        return repr([backend.to_host(a).tolist() for a in arrays]), counts
+
+    def undisturbed():
+        x, grad, state = start()
+        before = content(x, state)
+        optimizer.step(x, grad, state)
+        return before, content(x, state)
+
+    before, after = undisturbed()  # compiles
+    assert before != after
+
+    @cache
+    def is_done(moment):
+        """Whether the step has been done where it was interrupted then; None where it has no such moment."""
+        x, grad, state = start()
+        was_interrupted = interrupted_at(moment, lambda: optimizer.step(x, grad, state))
+        now = content(x, state)
+        assert now in (before, after), moment
+        return now == after if was_interrupted else None
+
+    last = next(2**k for k in count() if is_done(2**k) is None)
+    turn = bisect_left(range(last), True, key=lambda moment: is_done(moment) is not False)
+    for moment in {*range(0, last, stride), *range(max(turn - 30, 0), turn + 30)}:
+        assert is_done(moment) in ((None, True) if moment >= turn else (False,))
+    assert is_done(turn)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize(
+    "seconds",
+    [1.5, pytest.param(25, marks=pytest.mark.slow)],
+)
+@pytest.mark.parametrize("process", ["main", "forked"])
+def test_signals_at_random_moments_leave_states_that_go_on(process, seconds):
+    program = Path(__file__).with_name("interrupt_at_random.py")
+    done = subprocess.run(
+        [sys.executable, program, process, str(seconds)], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
