@@ -84,8 +84,8 @@ def _helpers(wanted: int) -> int:
             while _threads < wanted:
                 start_new_thread(_serve, (_jobs,))
                 _threads += 1
-        except RuntimeError as error:  # there can be no more, or the interpreter is ending
-            if error.__traceback__ is None or error.__traceback__.tb_next:  # no: a signal's handler says so
+        except RuntimeError as error:
+            if "new thread" not in str(error):  # it is of a signal's handler
                 raise
         return min(_threads, wanted)
 

@@ -1,0 +1,123 @@
+"""The pool of threads that steps where OpenMP must not: each task once, and nobody writes afterwards."""
+
+import os
+import threading
+from functools import partial
+
+import numba
+import numpy as np
+import pytest
+
+import gpuprop
+from gpuprop import RMSProp
+from gpuprop.backends import pool, threads
+
+SIZE = 1_000_003
+
+
+@pytest.fixture
+def pooled(monkeypatch):
+    """Steps use the pool, as in a forked child, and its threads are new ones."""
+    monkeypatch.setattr(threads, "_forked", True)
+    pool._after_fork_in_child()
+
+
+def walked(backend, steps=3):
+    optimizer, random = RMSProp(0.1, momentum=0.9), np.random.default_rng(0)
+    x = random.normal(size=SIZE)
+    state = optimizer.init(x, backend=gpuprop.select_backend(backend))
+    for _ in range(steps):
+        optimizer.step(x, random.normal(size=SIZE), state)
+    return x, state
+
+
+def assert_same(walk):
+    x, state = walk
+    expected, reference = walked("numpy")
+    np.testing.assert_array_equal(x, expected)
+    assert all((array == reference.arrays[name]).all() for name, array in state.arrays.items())
+    assert state._clock.tolist() == reference._clock.tolist()
+
+
+@pytest.mark.parametrize("workers", [2, 4, 16])
+def test_a_step_is_that_of_the_reference(pooled, threads, workers):
+    threads(workers)
+    assert_same(walked("cpu"))
+
+
+@pytest.mark.parametrize("possible", [0, 1, 2])
+def test_every_task_runs_once_where_threads_cannot_be_started(pooled, threads, monkeypatch, possible):
+    started, start = [], threading.Thread.start
+
+    def start_new_thread(*arguments):
+        started.append(arguments)
+        if len(started) > possible:
+            raise RuntimeError("can't start new thread")
+        return begin(*arguments)
+
+    begin = pool.start_new_thread
+    monkeypatch.setattr(pool, "start_new_thread", start_new_thread)
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: start_new_thread(start, (thread,)))
+    threads(4)
+    assert_same(walked("cpu"))
+    assert len(started) > possible
+
+
+def test_an_error_of_a_task_reaches_the_caller_when_all_have_ended():
+    done = []
+
+    def fail():
+        raise ZeroDivisionError("in a task")
+
+    tasks = [partial(fail), *(partial(done.append, k) for k in range(3)), partial(fail)]
+    for _ in range(20):  # whoever takes it
+        with pytest.raises(ZeroDivisionError, match="in a task"):
+            pool.run_in_pool(tasks)
+    done.clear()
+    pool.run_in_pool([partial(done.append, k) for k in range(50)])
+    assert sorted(done) == list(range(50))
+
+
+def test_many_callers_share_the_threads():
+    loop = numba.njit("void(int64[::1])", nogil=True)(_count)
+    counts = np.zeros((8, 200, 4), np.int64)
+
+    def work(mine):
+        for row in mine:
+            pool.run_in_pool([partial(loop, row[k : k + 1]) for k in range(4)])
+
+    callers = [threading.Thread(target=work, args=(mine,)) for mine in counts]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert (counts == 1000).all()
+
+
+def _count(a):
+    for _ in range(1000):
+        a[0] += 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_forked_while_another_thread_compiles_can_compile():
+    from numba.core.compiler_lock import global_compiler_lock
+
+    compiling, enough = threading.Event(), threading.Event()
+
+    def compile_for_long():
+        with global_compiler_lock:
+            compiling.set()
+            enough.wait(1)
+
+    other = threading.Thread(target=compile_for_long)
+    other.start()
+    compiling.wait()
+    child = os.fork()
+    if child == 0:
+        if global_compiler_lock._lock.acquire(timeout=10):  # as whoever compiles next does
+            os._exit(0)
+        os._exit(1)
+    enough.set()
+    other.join()
+    assert os.waitpid(child, 0)[1] == 0
