@@ -10,6 +10,7 @@ import numpy as np
 
 from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
+from gpuprop.driver.arrays import adopted
 from gpuprop.optimizers import Optimizer
 
 
@@ -48,9 +49,10 @@ def _two_sides(bounds: Any, n: int) -> tuple[Any, Any]:
 def _bound_like(bound: Any, x: Any, backend: Backend) -> Any:
     """One number where it is the same for all, else an array like `x`."""
     xp = backend.xp
-    given = xp.asarray(bound)
+    given = xp.asarray(adopted(backend, "a bound", bound))
     try:
-        full = given.reshape(x.shape) if given.size == x.size else xp.broadcast_to(given, x.shape)
+        is_flat = given.ndim == 1 and given.size == x.size
+        full = given.reshape(x.shape) if is_flat else xp.broadcast_to(given, x.shape)
     except ValueError:
         raise ValueError(
             f"a bound has shape {given.shape} and x0 has {x.shape}; it must be a number or like x0"
@@ -69,6 +71,6 @@ def _bound_like(bound: Any, x: Any, backend: Backend) -> Any:
 def real_bounds(bounds: tuple[Any, Any], backend: Any) -> tuple[Any, Any]:
     """Bounds that broadcast against the real view of the parameters."""
     lower, upper = (
-        b if isinstance(b, float) else as_real(backend, backend.adopt("a bound", b)) for b in bounds
+        b if isinstance(b, float) else as_real(backend, adopted(backend, "a bound", b)) for b in bounds
     )
     return lower, upper

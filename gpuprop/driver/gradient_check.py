@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from gpuprop.driver.arrays import device_of, own_copy
 from gpuprop.driver.differences import MOST_NAMED, Differences, WrongComponent
-from gpuprop.driver.objective import Objective, device_of, own_copy
+from gpuprop.driver.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ def check_gradient(
     Parameters
     ----------
     fun : callable ``fun(x, *args) -> float``
+        The function; it is called before `jac`, and then at other points.
     jac : callable ``jac(x, *args) -> array``, or True
-        The gradient, like x; of complex x :math:`\partial f / \partial \Re x + i\,
+        The gradient, of the shape of x; of complex x :math:`\partial f / \partial \Re x + i\,
         \partial f / \partial \Im x`. True: `fun` gives the pair ``(f, gradient)``.
     x : array_like
         The point, of any shape, NumPy or CuPy; no minimum, where differences see rounding alone.

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from gpuprop.backends.checks import as_real
+from gpuprop.driver.arrays import read
 from gpuprop.driver.bounds import real_bounds
-from gpuprop.driver.objective import Objective, read
+from gpuprop.driver.objective import Objective
 from gpuprop.optimizers.hyperparameters import number
 from gpuprop.optimizers.state import State
 
@@ -110,8 +111,8 @@ class Stopping:
         self._step = math.nan
         self._before: Any = None
         self._start = time.perf_counter()
-        # What one more point takes, and then the gradient at the best one again.
-        self._reserve = max(objective.evaluations, 1) + objective.evaluations * options.return_best
+        # What one more point takes, and then the best one again.
+        self._reserve = max(objective.evaluations, 1) * (1 + bool(options.return_best))
 
     def before_step(self, x: Any, nit: int) -> None:
         """Keep `x` where the step that follows ends at a check of its length."""
