@@ -67,10 +67,15 @@ def one_number(backend: Backend, given: Any, *, may_be_complex: bool = False) ->
 
 
 def own_copy(name: str, given: Any, backend: Backend | None = None) -> tuple[Backend, Any]:
-    """Parameters as an array that may be updated, of floats in native byte order; and where it is."""
+    """Parameters as an array that may be updated, of floats in native byte order; and where it is.
+
+    A number that is no array is a vector of one, as in SciPy.
+    """
     is_array = hasattr(given, "__dlpack__")
     backend = backend or backend_of(given if is_array else np.empty(0))
     array = numbers(backend, name, given, "the state")
+    if array.ndim == 0 and not is_array:
+        array = array.reshape(1)
     if array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}; it must have at least one element")
     dtype = np.dtype("float64") if array.dtype.kind in "iub" else array.dtype

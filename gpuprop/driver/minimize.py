@@ -22,10 +22,10 @@ from gpuprop.schedules import exponential_decay
 def minimize(
     fun: Callable[..., Any] | None,
     x0: Any,
-    *,
     args: Any = (),
-    jac: Any = None,
     method: Optimizer | None = None,
+    jac: Any = None,
+    *,
     bounds: Any = None,
     tol: float | None = None,
     callback: Callable[..., Any] | None = None,
@@ -42,7 +42,7 @@ def minimize(
         `jac`, and in between `jac` runs alone. A program that computes in `fun` what its `jac` needs
         passes ``jac=True``, or ``check_every=1``.
     x0 : array_like of any shape
-        Where to start; it is not written. A CuPy array
+        Where to start; it is not written. A number is a vector of one, as in SciPy. A CuPy array
         stays on its device, which is the current one while `fun` and `jac` run. Integers become
         float64; float16, bfloat16, float32, float64 and complex arrays keep their dtype.
     args : tuple

@@ -67,8 +67,6 @@ class Run:
     ) -> None:
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
         self._options, self._callback = options, callback
-        if callback is not None and not callable(callback):
-            raise TypeError(f"callback is {callback!r}; it must be a function of x or of intermediate_result")
         self._gives_result = callback is not None and _takes_a_result(callback)
         self._callback_every = options.check_every or 1
         self._stopping = Stopping(options, objective, optimizer, state)
@@ -194,7 +192,18 @@ class Run:
 
 def _takes_a_result(callback: Callable[..., Any]) -> bool:
     """SciPy tells the two kinds of callback apart by the name of the only parameter."""
+    if not callable(callback):
+        raise TypeError(f"callback is {callback!r}; it must be a function of x or of intermediate_result")
     try:
-        return set(inspect.signature(callback).parameters) == {"intermediate_result"}
-    except ValueError:  # some functions written in C do not say
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):  # some functions written in C do not say
         return False
+    if set(signature.parameters) == {"intermediate_result"}:
+        return True
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise TypeError(
+            f"callback takes {signature}; it must be a function of one argument, x or intermediate_result"
+        ) from None
+    return False
