@@ -33,6 +33,10 @@ class Interrupts:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Put Python's handler back; again where an interrupt has come between."""
         if signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -95,6 +99,7 @@ class Run:
         except self._interrupts.caught:
             status = Status.INTERRUPTED
         finally:
+            self._interrupts.restore()
             if self._bar is not None:
                 self._bar.close()
         message = self._stopping.message(status, self._nit)

@@ -1,5 +1,7 @@
 """In which order the user's functions are called, and what they may do with arrays that they have given."""
 
+import signal
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -247,3 +249,26 @@ def test_stop_iteration_comes_out_of_a_check_of_a_gradient_too():
 
     with pytest.raises(StopIteration, match="of my own"):
         check_gradient(fun, cubic_der, np.ones(20))
+
+
+@pytest.mark.parametrize("moment", ["start", "end"])
+def test_ctrl_c_while_handlers_change_leaves_them_as_they_were(monkeypatch, moment):
+    set_handler, hits = signal.signal, []
+
+    def interrupted(number, handler):
+        is_start = handler is not signal.default_int_handler
+        if not hits and is_start == (moment == "start"):
+            hits.append(moment)
+            if is_start:
+                set_handler(number, handler)
+            signal.raise_signal(signal.SIGINT)
+        return set_handler(number, handler)
+
+    before = set_handler(signal.SIGINT, signal.default_int_handler)
+    try:
+        monkeypatch.setattr(signal, "signal", interrupted)
+        result = minimize(None, START, jac=lambda x: x - TARGET, options={"maxiter": 3})
+        assert (hits, result.status) == ([moment], 7)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        set_handler(signal.SIGINT, before)
