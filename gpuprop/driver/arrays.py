@@ -34,12 +34,13 @@ def numbers(backend: Backend, name: str, given: Any, beside: str = "x") -> Any:
         try:
             return _on_host(array)
         except (TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).partition(". ")[0]
             several = (
                 " (numpy.concatenate or gpuprop.pack makes one of several; a function that gives the pair "
                 "(f, gradient) is passed as fun, with jac=True)"
             )
             raise TypeError(
-                f"{name} is {_brief(given)}, of which NumPy makes no array of numbers ({error}); it must be "
+                f"{name} is {_brief(given)}, of which NumPy makes no array of numbers ({reason}); it must be "
                 "one" + several * isinstance(given, (tuple, list))
             ) from error
     if not isinstance(array, backend.xp.ndarray):

@@ -81,7 +81,11 @@ def sparse(x):
         (sum_of_squares, lambda x: None, "the gradient is None, of which NumPy makes no array of numbers"),
         (sum_of_squares, lambda x: ["1", "2"], "the gradient is a builtins.list of 2, .*its dtype is <U1"),
         (sum_of_squares, lambda x: [None, 1], "the gradient is a builtins.list of 2, of which NumPy makes"),
-        (sum_of_squares, lambda x: [[1], [1, 2]], "the gradient is a builtins.list of 2, .*inhomogeneous"),
+        (
+            sum_of_squares,
+            lambda x: [[1], [1, 2]],
+            "the gradient is a builtins.list of 2, .*numpy.concatenate",
+        ),
         (sum_of_squares, both, r"the gradient is a builtins.tuple of 2, .*pack.* \(f, gradient\) .*jac=True"),
         (sum_of_squares, sparse, "the gradient is a scipy.sparse.*, which is sparse; .*toarray"),
     ],
