@@ -10,6 +10,7 @@ import numpy as np
 
 from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
+from gpuprop.driver.arrays import adopted
 from gpuprop.optimizers import Optimizer
 
 
@@ -35,22 +36,38 @@ def _two_sides(bounds: Any, n: int) -> tuple[Any, Any]:
     pairs = list(bounds) if np.iterable(bounds) else []
     if len(pairs) == 2 and not any(hasattr(side, "__len__") for side in pairs):
         pairs = [pairs]
-    elif len(pairs) != n or any(not hasattr(pair, "__len__") or len(pair) != 2 for pair in pairs):
+    elif (
+        len(pairs) != n
+        or any(not hasattr(pair, "__len__") or len(pair) != 2 for pair in pairs)
+        or _may_be_two_sides(bounds)
+    ):
         raise ValueError(
             f"bounds is {bounds!r}; it must be scipy.optimize.Bounds(lower, upper), or a pair (lower, upper) "
-            f"for each of the {n} parameters"
+            f"for each of the {n} parameters, as [(lower, upper), ...]"
         )
     lower = [-math.inf if side is None else side for side, _ in pairs]
     upper = [math.inf if side is None else side for _, side in pairs]
     return lower, upper
 
 
+def _may_be_two_sides(bounds: Any) -> bool:
+    """Whether two pairs look like all lower bounds and all upper ones: a pair of arrays, or a tuple of lists.
+
+    `scipy.optimize.least_squares` and the optimizers here take those, and SciPy's `minimize` does not.
+    """
+    if len(bounds) != 2 or hasattr(bounds, "shape"):
+        return False
+    are_lists = isinstance(bounds, tuple) and all(isinstance(side, list) for side in bounds)
+    return are_lists or any(hasattr(side, "shape") for side in bounds)
+
+
 def _bound_like(bound: Any, x: Any, backend: Backend) -> Any:
     """One number where it is the same for all, else an array like `x`."""
     xp = backend.xp
-    given = xp.asarray(bound)
+    given = xp.asarray(adopted(backend, "a bound", bound))
     try:
-        full = given.reshape(x.shape) if given.size == x.size else xp.broadcast_to(given, x.shape)
+        is_flat = given.ndim == 1 and given.size == x.size
+        full = given.reshape(x.shape) if is_flat else xp.broadcast_to(given, x.shape)
     except ValueError:
         raise ValueError(
             f"a bound has shape {given.shape} and x0 has {x.shape}; it must be a number or like x0"
@@ -69,6 +86,6 @@ def _bound_like(bound: Any, x: Any, backend: Backend) -> Any:
 def real_bounds(bounds: tuple[Any, Any], backend: Any) -> tuple[Any, Any]:
     """Bounds that broadcast against the real view of the parameters."""
     lower, upper = (
-        b if isinstance(b, float) else as_real(backend, backend.adopt("a bound", b)) for b in bounds
+        b if isinstance(b, float) else as_real(backend, adopted(backend, "a bound", b)) for b in bounds
     )
     return lower, upper

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpuprop.backends.checks import as_real
-from gpuprop.driver.objective import Objective, read
+from gpuprop.driver.arrays import adopted, read
+from gpuprop.driver.objective import Objective
 from gpuprop.optimizers.hyperparameters import number
 
 #: Factors of the step, tried one after another until one tells right from wrong.
@@ -71,13 +72,13 @@ class Differences:
     def __init__(self, objective: Objective, x: Any, backend: Any, step: Any, rtol: float | None) -> None:
         self._objective, self._x, self._backend = objective, x, backend
         self._xp = xp = backend.xp
-        given = None if step is None else _steps_like(x, step, xp)
+        given = None if step is None else _steps_like(x, adopted(backend, "step", step), xp)
         real = as_real(backend, x).reshape(-1)
         self.n = real.size
+        value = objective.value(x.copy())  # first: the gradient may need what it leaves behind
         self._gradient = as_real(backend, objective.gradient(x.copy())).reshape(-1).astype(xp.float64)
-        value = objective.value(x.copy())
-        kind = getattr(value, "dtype", np.dtype("float64"))
-        self._epsilon = max(_epsilon(real.dtype), _epsilon(kind))
+        objective.forget()
+        self._epsilon = max(_epsilon(real.dtype), _epsilon(value.dtype))
         self._step = self._own_step(real)
         if self._epsilon < _epsilon(np.dtype("float32")) and self._is_narrow():
             self._epsilon = _epsilon(np.dtype("float32"))
@@ -115,7 +116,7 @@ class Differences:
         disagreements = 0
         for factor in _FACTORS:
             with np.errstate(all="ignore"):  # a step may leave the domain of f: then another is tried
-                one, two = (self._difference(signs, part, multiple * factor) for multiple in (1, 2))
+                one, two = [self._difference(signs, part, multiple * factor) for multiple in (1, 2)]
             error, error_of_two = one.measured - one.claimed, two.measured - two.claimed
             if not math.isfinite(error) or not math.isfinite(error_of_two) or not one.least > 0:
                 continue

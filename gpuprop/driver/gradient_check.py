@@ -20,8 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from gpuprop.driver.arrays import device_of, own_copy
 from gpuprop.driver.differences import MOST_NAMED, Differences, WrongComponent
-from gpuprop.driver.objective import Objective, device_of, own_copy
+from gpuprop.driver.objective import Objective
+from gpuprop.driver.stopping import whole
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,13 @@ def check_gradient(
     Parameters
     ----------
     fun : callable ``fun(x, *args) -> float``
+        The function; it is called before `jac`, and then at other points.
     jac : callable ``jac(x, *args) -> array``, or True
-        The gradient, like x; of complex x :math:`\partial f / \partial \Re x + i\,
+        The gradient, of the shape of x; of complex x :math:`\partial f / \partial \Re x + i\,
         \partial f / \partial \Im x`. True: `fun` gives the pair ``(f, gradient)``.
     x : array_like
-        The point, of any shape, NumPy or CuPy; no minimum, where differences see rounding alone.
+        The point, of any shape, NumPy or CuPy; no minimum, where differences see rounding alone. A
+        number is a vector of one.
     args : tuple
         Further arguments of both.
     directions : int
@@ -117,8 +121,7 @@ def check_gradient(
         )
     if not callable(fun):
         raise TypeError(f"fun is {fun!r}; it must be a function of x")
-    if isinstance(directions, bool) or not hasattr(directions, "__index__") or directions < 1:
-        raise ValueError(f"directions is {directions!r}; it must be a whole number of at least 1")
+    directions = whole("directions", directions, 1)
     backend, x = own_copy("x", x)
     with device_of(backend, x):
         x = x.copy(order="C")

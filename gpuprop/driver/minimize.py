@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from gpuprop.backends.checks import as_real
+from gpuprop.driver.arrays import device_of, own_copy
 from gpuprop.driver.bounds import real_bounds, with_bounds
-from gpuprop.driver.objective import Objective, device_of, own_copy
+from gpuprop.driver.objective import Objective
 from gpuprop.driver.run import Run
 from gpuprop.driver.stopping import DriverOptions
 from gpuprop.optimizers import Optimizer, RMSProp, State
@@ -21,10 +22,10 @@ from gpuprop.schedules import exponential_decay
 def minimize(
     fun: Callable[..., Any] | None,
     x0: Any,
-    *,
     args: Any = (),
-    jac: Any = None,
     method: Optimizer | None = None,
+    jac: Any = None,
+    *,
     bounds: Any = None,
     tol: float | None = None,
     callback: Callable[..., Any] | None = None,
@@ -36,22 +37,26 @@ def minimize(
     ----------
     fun : callable ``fun(x, *args) -> float``, or None
         The function; None where only a gradient exists. On a GPU it may give an array of one
-        number, which is read only when a test needs it.
+        number, which is read only when a test needs it. It is called where f is due: at the first
+        point, at each check, for a callback that is given f, and at the end; there it runs before
+        `jac`, and in between `jac` runs alone. A program that computes in `fun` what its `jac` needs
+        passes ``jac=True``, or ``check_every=1``.
     x0 : array_like of any shape
-        Where to start; it is not written. A CuPy array stays on its device, which is the current
-        one while `fun` and `jac` run. Integers become float64; float16, bfloat16, float32, float64
-        and complex arrays keep their dtype.
+        Where to start; it is not written. A number is a vector of one, as in SciPy. A CuPy array
+        stays on its device, which is the current one while `fun` and `jac` run. Integers become
+        float64; float16, bfloat16, float32, float64 and complex arrays keep their dtype.
     args : tuple
         Further arguments of `fun` and `jac`.
-    jac : callable ``jac(x, *args) -> array``, True, None, "2-point", "3-point" or "cs"
-        The gradient, like `x0`; of complex parameters :math:`\partial f / \partial \Re x + i\,
-        \partial f / \partial \Im x`. True: `fun` gives the pair ``(f, gradient)``. A name:
-        SciPy's finite differences, at n or 2 n evaluations a step, on the host only; None is
-        "2-point", or "3-point" in float32 and float16. Below their own error `gtol` means nothing.
     method : Optimizer, optional
         By default that of ``options["state"]``, or else ``RMSProp(rate, rho=0.97, momentum=0.9,
         bias_correction=True)`` with a rate that falls from 0.03 to 3e-8 over `maxiter` steps: anew
         where a run goes on.
+    jac : callable ``jac(x, *args) -> array``, True, None, "2-point", "3-point" or "cs"
+        The gradient, of the shape of `x0`; of complex parameters :math:`\partial f / \partial \Re x
+        + i\, \partial f / \partial \Im x`. It may be a work array that your functions write to
+        again. True: `fun` gives the pair ``(f, gradient)``. A name: SciPy's finite differences, at n
+        or 2 n evaluations a step, on the host only; None is "2-point", or "3-point" in float32 and
+        float16. Below their own error `gtol` means nothing.
     bounds : scipy.optimize.Bounds, sequence of n pairs, or pair of numbers, optional
         ``Bounds(lower, upper)`` of numbers or arrays like `x0`; a pair ``(lower, upper)`` for each
         parameter, with None for no bound; or one pair of numbers for all. By default those of
@@ -81,7 +86,8 @@ def minimize(
         check_every : int, default 10
             Steps from one check of f and these tolerances to the next. A GPU is waited for in checks only.
         return_best : bool, default False
-            Give the parameters of the least f among the checks, which takes one more array.
+            Give the parameters of the least f among the checks, which takes one more array, and one
+            more evaluation where they are not the last.
         disp : bool, default False
             Show progress on stderr.
         copy_x : bool, default True

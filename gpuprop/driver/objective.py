@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
-from gpuprop.backends import Backend, backend_of
+from gpuprop.backends import Backend
+from gpuprop.driver.arrays import numbers, one_number
 
 _DIFFERENCES = ("2-point", "3-point", "cs")
 
 
 class Objective:
-    """`fun` and `jac` of SciPy's kinds at one point after another.
+    """`fun` and `jac` of SciPy's kinds at one point after another: `forget` comes between them.
 
-    At each point `gradient` comes first; `value` is then that of the same point, and costs nothing
-    where `fun` has already given it.
+    At a point whose value is wanted, `value` comes first, since `jac` may use what `fun` has left behind.
+    A gradient may be a buffer of the user's: before another function of theirs runs, `keep` it.
 
     Parameters
     ----------
@@ -48,6 +48,8 @@ class Objective:
         self._backend, self._bounds, self._copies = backend, bounds, copy_x
         self.nfev = self.njev = 0
         self._value: Any = None
+        self._gradient: Any = None
+        self._is_own = False
         self.evaluations = self._check(x)
 
     def _check(self, x: Any) -> int:
@@ -79,9 +81,36 @@ class Objective:
             self._jac = jac = "3-point" if x.dtype.itemsize < 8 else "2-point"
         return 1 + x.size * (2 if jac == "3-point" else 1)
 
+    def value(self, x: Any) -> Any:
+        """The function at this point: a number, or a GPU's array of one; None where there is no function."""
+        if self._value is None and self.fun is not None:
+            self._gradient = None  # one that came before f is asked for again
+            if callable(self._jac):
+                self._value = self.at(x)
+            else:
+                self.gradient(x)
+        return self._value
+
     def gradient(self, x: Any) -> Any:
-        """The gradient at a new point, like `x`."""
-        self._value = None
+        """The gradient at this point, like `x`."""
+        if self._gradient is None:
+            self._is_own = False
+            self._gradient = self._gradient_at(x)
+        return self._gradient
+
+    def keep(self, x: Any) -> Any:
+        """The gradient at this point as an array that no function of the user's writes to."""
+        gradient = self.gradient(x)
+        if not self._is_own:
+            self._gradient = gradient.copy()
+            self._is_own = True
+        return self._gradient
+
+    def forget(self) -> None:
+        """`x` is about to move."""
+        self._value = self._gradient = None
+
+    def _gradient_at(self, x: Any) -> Any:
         self.njev += 1
         if callable(self._jac):
             return self._like(x, self._jac(self._given(x), *self._args))
@@ -93,106 +122,59 @@ class Objective:
             raise TypeError(
                 f"fun gave a {type(pair).__name__}; with jac=True it must give the pair (f, gradient)"
             )
-        self._value = self._one_number(pair[0])
+        self._value = one_number(self._backend, pair[0])
         return self._like(x, pair[1])
-
-    def value(self, x: Any) -> Any:
-        """The function at the point of the last `gradient`: a number, or a GPU's array of one."""
-        if self._value is None and self.fun is not None:
-            self._value = self.at(x)
-        return self._value
 
     def at(self, x: Any) -> Any:
         """The function alone, at any point."""
         self.nfev += 1
         result = self.fun(self._given(x), *self._args)
-        return self._one_number(result[0] if self._jac is True else result)
+        if self._jac is True:
+            result = result[0]
+        return one_number(self._backend, result, may_be_complex=self._jac == "cs")
 
     def _given(self, x: Any) -> Any:
         return x.copy() if self._copies else x
 
-    def _one_number(self, value: Any) -> Any:
-        if not isinstance(value, np.ndarray):  # which a GPU's function may give, too
-            value = self._backend.adopt("f", value)
-        if not isinstance(value, self._backend.xp.ndarray):
-            value = np.asarray(value)
-        if value.size != 1 or (value.dtype.kind == "c" and self._jac != "cs"):
-            raise ValueError(
-                f"fun gave shape {value.shape} and dtype {value.dtype}; it must give one real number"
-            )
-        return value.reshape(())
-
-    def _like(self, x: Any, gradient: Any) -> Any:
-        backend = self._backend
-        gradient = backend.adopt("the gradient", gradient)
-        if backend.xp is np:
-            gradient = np.asarray(gradient)
-        elif not isinstance(gradient, backend.xp.ndarray):
-            raise TypeError(
-                f"the gradient is a {type(gradient).__module__}.{type(gradient).__name__} and x is on a GPU; "
-                "it must be a cupy.ndarray"
-            )
-        if gradient.size != x.size or (gradient.dtype.kind == "c" and x.dtype.kind != "c"):
+    def _like(self, x: Any, given: Any) -> Any:
+        gradient = numbers(self._backend, "the gradient", given)
+        if gradient.shape == x.shape and gradient.dtype == x.dtype:
+            return gradient
+        fits = gradient.shape == x.shape or gradient.size == x.size == 1
+        if not fits or (gradient.dtype.kind == "c" and x.dtype.kind != "c"):
             raise ValueError(
                 f"the gradient has shape {gradient.shape} and dtype {gradient.dtype}, and x has {x.shape} "
-                f"and {x.dtype}; it must be one number for each of x"
+                f"and {x.dtype}; it must be one number for each of x, in the shape of x"
             )
         if x.dtype.kind == "c" and gradient.dtype.kind != "c":
             raise ValueError(
                 f"the gradient has dtype {gradient.dtype} and x has {x.dtype}; it must be complex: "
                 "df/dRe x + i df/dIm x"
             )
-        if gradient.shape != x.shape:
-            gradient = gradient.reshape(x.shape)
-        return gradient.astype(x.dtype, copy=False)
+        return gradient.reshape(x.shape).astype(x.dtype, copy=False)
 
     def _differences(self, x: Any) -> Any:
         from scipy.optimize._numdiff import approx_derivative
 
         def flat(point: Any) -> Any:
-            return self.at(point.reshape(x.shape))
+            try:
+                return self.at(point.reshape(x.shape))
+            except StopIteration as error:  # which would end SciPy's loop over the components
+                raise _Carrier(error) from None
 
         bounds: Any = (-np.inf, np.inf)
         if self._bounds is not None:
             with np.errstate(over="ignore"):  # a bound out of the dtype's range is none
                 bounds = [np.broadcast_to(np.asarray(b, x.dtype), x.shape).ravel() for b in self._bounds]
         fixed = np.broadcast_to(bounds[0] == bounds[1], x.size)
-        self._value = self.at(x)
-        with np.errstate(invalid="ignore" if fixed.any() else None):  # 0 / 0, where no step is possible
-            gradient = approx_derivative(flat, x.ravel(), method=self._jac, f0=self._value, bounds=bounds)
-        return self._like(x, np.where(fixed, 0, gradient))
+        self._value = self.at(x).real
+        try:
+            with np.errstate(invalid="ignore" if fixed.any() else None):  # 0 / 0, where no step is possible
+                slopes = approx_derivative(flat, x.ravel(), method=self._jac, f0=self._value, bounds=bounds)
+        except _Carrier as carrier:
+            raise carrier.args[0] from None
+        return self._like(x, np.where(fixed, 0, slopes).reshape(x.shape))
 
 
-def read(values: list[Any], xp: Any) -> list[float]:
-    """Arrays of one number each as floats: from a GPU all in one transfer."""
-    if xp is np:
-        return [float(value) for value in values]
-    together = xp.empty(len(values), xp.float64)
-    for place, value in enumerate(values):
-        together[place] = value
-    return together.get().tolist()
-
-
-def own_copy(name: str, given: Any, backend: Backend | None = None) -> tuple[Backend, Any]:
-    """Parameters as an array that may be updated, of floats in native byte order; and where it is."""
-    if not hasattr(given, "__dlpack__"):
-        given = np.asarray(given)
-    backend = backend or backend_of(given)
-    array = backend.adopt(name, given)
-    if backend.xp is np:
-        array = np.asarray(array)  # no subclass
-    elif not isinstance(array, backend.xp.ndarray):
-        raise TypeError(
-            f"{name} is a {type(given).__module__}.{type(given).__name__} and the state is on a GPU; "
-            f"they must be on one device, as with {name} as a cupy.ndarray"
-        )
-    if array.size == 0:
-        raise ValueError(f"{name} has shape {array.shape}; it must have at least one element")
-    dtype = np.dtype("float64") if array.dtype.kind in "iub" else array.dtype
-    with device_of(backend, array):
-        return backend, array.astype(dtype if dtype.isnative else dtype.newbyteorder("="))
-
-
-def device_of(backend: Backend, array: Any) -> AbstractContextManager[Any]:
-    """The device of `array` as the current one."""
-    return array.device if backend.name == "gpu" else nullcontext()
+class _Carrier(Exception):
+    """Takes a StopIteration of the user's through loops that would swallow it."""

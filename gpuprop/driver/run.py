@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from gpuprop.driver.objective import Objective, read
+from gpuprop.driver.arrays import read
+from gpuprop.driver.objective import Objective
 from gpuprop.driver.stopping import DriverOptions, Status, Stopping
 from gpuprop.optimizers import Optimizer, State
 
@@ -32,6 +33,10 @@ class Interrupts:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Put Python's handler back; again where an interrupt has come between."""
         if signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -66,14 +71,11 @@ class Run:
     ) -> None:
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
         self._options, self._callback = options, callback
-        if callback is not None and not callable(callback):
-            raise TypeError(f"callback is {callback!r}; it must be a function of x or of intermediate_result")
         self._gives_result = callback is not None and _takes_a_result(callback)
         self._callback_every = options.check_every or 1
         self._stopping = Stopping(options, objective, optimizer, state)
         self._interrupts = Interrupts()
         self._first_step = state.step
-        self._gradient: Any = None  # at x; None where it is not known yet
         self._sign = -1.0 if optimizer.maximize else 1.0
         self._best: Any = None
         self._best_value = math.nan
@@ -97,45 +99,47 @@ class Run:
         except self._interrupts.caught:
             status = Status.INTERRUPTED
         finally:
+            self._interrupts.restore()
             if self._bar is not None:
                 self._bar.close()
         message = self._stopping.message(status, self._nit)
-        value = self._settle()
+        value, gradient = self._settle()
         if self._options.disp:
             print(f"{message} f = {value}, {self._stopping.seconds:.3g} s", file=sys.stderr)
         objective = self._objective
         return OptimizeResult(
-            x=self._x, fun=value, jac=self._gradient, nit=self._nit, nfev=objective.nfev, njev=objective.njev,
+            x=self._x, fun=value, jac=gradient, nit=self._nit, nfev=objective.nfev, njev=objective.njev,
             status=int(status), success=status.success, message=message, state=self._state,
         )  # fmt: skip
 
     def _descend(self) -> Status:
         stopping, objective, x = self._stopping, self._objective, self._x
         while True:
-            if self._gradient is None:
-                self._gradient = objective.gradient(x)
             nit = self._nit
-            if self._callback is not None and nit and nit % self._callback_every == 0:
-                try:
-                    self._call_back(self._callback)
-                except StopIteration:
-                    return Status.CALLBACK
+            tells = self._callback is not None and nit > 0 and nit % self._callback_every == 0
             due = nit % stopping.every == 0
-            if due:
+            if due or (tells and self._gives_result) or objective.evaluations:
                 objective.value(x)  # before the limits, as it counts
             limit = stopping.limit(nit)
+            if limit is not None:
+                objective.value(x)
+            objective.gradient(x)  # after f, since a program may compute in `fun` what its `jac` needs
+            if tells and self._is_stopped_by(self._callback):
+                return Status.CALLBACK
             if due or limit is not None:
-                status = stopping.check(x, self._gradient, objective.value(x), nit)
+                status = stopping.check(x, objective.gradient(x), objective.value(x), nit)
                 self._report(nit)
-                status = limit if status is None else status
+                if status is None:
+                    status = stopping.limit(nit) if limit is None else limit  # jac takes time, too
                 if status is not None:
                     return status
             stopping.before_step(x, nit)
             self._interrupts.hold(self._step)
 
     def _step(self) -> None:
-        self._optimizer.step(self._x, self._gradient, self._state)
-        self._gradient = None
+        gradient = self._objective.gradient(self._x)
+        self._objective.forget()  # first, as the step may be interrupted when x has moved
+        self._optimizer.step(self._x, gradient, self._state)
 
     def _report(self, nit: int) -> None:
         value = self._stopping.value
@@ -154,40 +158,57 @@ class Run:
             self._best[...] = self._x
         self._best_value = value
 
-    def _call_back(self, callback: Callable[..., Any]) -> None:
-        if not self._gives_result:
-            callback(self._x.copy())
-            return
-        from scipy.optimize import OptimizeResult
+    def _is_stopped_by(self, callback: Any) -> bool:
+        self._objective.keep(self._x)
+        given: dict[str, Any] = {}
+        if self._gives_result:
+            from scipy.optimize import OptimizeResult
 
-        callback(intermediate_result=OptimizeResult(x=self._x.copy(), fun=self._value()))
+            given["intermediate_result"] = OptimizeResult(x=self._x.copy(), fun=self._value())
+        try:
+            callback(**given) if given else callback(self._x.copy())
+        except StopIteration:
+            return True
+        return False
 
     def _value(self) -> float | None:
         value = self._objective.value(self._x)
         return None if value is None else read([value], self._state.backend.xp)[0]
 
-    def _settle(self) -> float | None:
-        """f, having made sure of the gradient, at the parameters that are returned.
+    def _settle(self) -> tuple[float | None, Any]:
+        """f and the gradient at the parameters that are returned.
 
         A Ctrl-C in here leaves unknown what is not known yet: f is NaN, or the gradient None.
         """
+        objective, gradient = self._objective, None
         value: float | None = math.nan
         with suppress(*self._interrupts.caught):
-            if self._gradient is None:
-                self._gradient = self._objective.gradient(self._x)
+            objective.value(self._x)
+            gradient = objective.keep(self._x)
             value = self._value()
         if self._best is not None and not self._sign * (value or 0.0) <= self._sign * self._best_value:
-            self._x, value, self._gradient = self._best, self._best_value, None
+            self._x, value, gradient = self._best, self._best_value, None
+            objective.forget()
             with suppress(*self._interrupts.caught):
-                self._gradient = self._objective.gradient(self._x)
-        if self._gradient is not None:
-            self._gradient = self._gradient.copy()  # it may be a buffer of the user's, or x itself
-        return value
+                objective.value(self._x)
+                gradient = objective.keep(self._x)
+        return value, gradient
 
 
 def _takes_a_result(callback: Callable[..., Any]) -> bool:
     """SciPy tells the two kinds of callback apart by the name of the only parameter."""
+    if not callable(callback):
+        raise TypeError(f"callback is {callback!r}; it must be a function of x or of intermediate_result")
     try:
-        return set(inspect.signature(callback).parameters) == {"intermediate_result"}
-    except ValueError:  # some functions written in C do not say
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):  # some functions written in C do not say
         return False
+    if set(signature.parameters) == {"intermediate_result"}:
+        return True
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise TypeError(
+            f"callback takes {signature}; it must be a function of one argument, x or intermediate_result"
+        ) from None
+    return False

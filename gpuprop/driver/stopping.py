@@ -7,14 +7,16 @@ import time
 import warnings
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from numbers import Real
 from operator import index
 from typing import Any
 
 import numpy as np
 
 from gpuprop.backends.checks import as_real
+from gpuprop.driver.arrays import read
 from gpuprop.driver.bounds import real_bounds
-from gpuprop.driver.objective import Objective, read
+from gpuprop.driver.objective import Objective
 from gpuprop.optimizers.hyperparameters import number
 from gpuprop.optimizers.state import State
 
@@ -35,6 +37,17 @@ class Status(IntEnum):
     @property
     def success(self) -> bool:
         return self in (Status.GRADIENT, Status.STEP, Status.CHANGE)
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """`value` as a whole number: 1e3 is one, too."""
+    try:
+        number = index(value)
+    except TypeError:
+        number = int(float(value)) if isinstance(value, Real) and float(value).is_integer() else -1
+    if number < least or isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+    return number
 
 
 @dataclass(frozen=True)
@@ -77,9 +90,8 @@ class DriverOptions:
             if getattr(self, name) is not None:
                 number(name, getattr(self, name))
         for name, least in (("maxiter", 0), ("maxfev", 1), ("check_every", 1)):
-            value = getattr(self, name)
-            if value is not None and (not hasattr(value, "__index__") or index(value) < least):
-                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole(name, getattr(self, name), least))
         if self.maxiter is None:
             object.__setattr__(self, "maxiter", DriverOptions.maxiter)
         if self.state is not None and not isinstance(self.state, State):
@@ -110,8 +122,8 @@ class Stopping:
         self._step = math.nan
         self._before: Any = None
         self._start = time.perf_counter()
-        # What one more point takes, and then the gradient at the best one again.
-        self._reserve = max(objective.evaluations, 1) + objective.evaluations * options.return_best
+        # What one more point takes, and then the best one again.
+        self._reserve = max(objective.evaluations, 1) * (1 + bool(options.return_best))
 
     def before_step(self, x: Any, nit: int) -> None:
         """Keep `x` where the step that follows ends at a check of its length."""

@@ -15,6 +15,8 @@ from gpuprop import RMSProp, minimize
         [(-1, 2)] * 4,
         ((-1.0, 2.0),) * 4,
         np.array([[-1, 2]] * 4),
+        [np.array([-1, 2])] * 4,
+        [[-1, 2]] * 4,
         (-1, 2),
     ],
 )
@@ -95,11 +97,25 @@ def test_an_array_of_parameters_is_bounded_by_arrays_like_it():
         ([(0, 1), (np.nan, 1)], "a lower bound is above its upper one, or is NaN"),
         ((1, 0), "a lower bound is above its upper"),
         (5, "bounds is 5; it must be scipy.optimize.Bounds"),
+        # All lower bounds and all upper ones, as scipy.optimize.least_squares takes them.
+        (([0, 0], [1, 1]), "it must be scipy.optimize.Bounds"),
+        ((np.zeros(2), np.ones(2)), "it must be scipy.optimize.Bounds"),
+        ([np.zeros(2), np.ones(2)], "it must be scipy.optimize.Bounds"),
+        ((np.zeros(2), [1, 1]), "it must be scipy.optimize.Bounds"),
+        ((np.zeros(2), 1), "it must be scipy.optimize.Bounds"),
+        (([0, 0, 0], [1, 1, 1]), "it must be scipy.optimize.Bounds"),
     ],
 )
 def test_bounds_that_make_no_sense_are_refused(bounds, message):
     with pytest.raises(ValueError, match=message):
         minimize(sum_of_squares, [1.0, 2.0], jac=twice, bounds=bounds)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (1, 6), (6, 1)])
+def test_a_bound_of_the_right_size_has_the_right_shape_too(shape):
+    lower = np.arange(6.0).reshape(shape)
+    with pytest.raises(ValueError, match=r"a bound has shape .* and x0 has \(2, 3\)"):
+        minimize(sum_of_squares, np.ones((2, 3)), jac=twice, bounds=Bounds(lower, 9))
 
 
 def test_a_rule_of_ones_own_is_driven_too_but_has_no_bounds():

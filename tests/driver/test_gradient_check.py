@@ -89,10 +89,18 @@ def test_jac_true_and_args():
     assert [(c.index, c.given) for c in check.wrong] == [((0,), 1), ((1,), 8)]
 
 
+@pytest.mark.parametrize("directions", [2.0, np.float32(2), np.int8(2)])
+def test_directions_may_be_a_whole_float(directions):
+    assert "along 2 random directions" in str(
+        check_gradient(cubic, cubic_der, np.ones(9), directions=directions)
+    )
+
+
 def test_the_point_may_be_a_list_of_integers_or_a_number():
     assert check_gradient(cubic, cubic_der, [1, 2, 3])
     assert check_gradient(lambda x: x**3 / 3, lambda x: x * x, 2)
-    assert check_gradient(lambda x: x**3 / 3, lambda x: x, 2).wrong[0].index == ()
+    for x, index in ((2, (0,)), (np.array(2.0), ())):
+        assert check_gradient(lambda x: x**3 / 3, lambda x: x, x).wrong[0].index == index
 
 
 def test_the_first_component_that_is_not_finite_is_named(backend):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.optimize
 from descents import CURVATURE, TARGET, Quadratic, both, falling, sum_of_squares, twice
 from scipy.optimize import OptimizeResult
 
@@ -67,6 +68,15 @@ def test_further_arguments_reach_both_functions():
     assert result.x == pytest.approx(1, abs=1e-5)
     alone = minimize(lambda x, a: np.sum((x - a) ** 2), [0.0], args=1.0, jac=lambda x, a: 2 * (x - a))
     assert alone.x == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("door", [minimize, scipy.optimize.minimize])
+def test_positional_arguments_come_as_in_scipy(door):
+    def fun(x, a):
+        return np.sum((x - a) ** 2)
+
+    result = door(fun, [0.0], (2.0,), falling(), lambda x, a: 2 * (x - a))
+    assert result.x == pytest.approx(2, abs=1e-5)
 
 
 def test_the_default_method_settles_on_a_curved_valley():

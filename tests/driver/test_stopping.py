@@ -6,6 +6,7 @@ from descents import both, falling, sum_of_squares, twice
 
 import gpuprop
 from gpuprop import RMSProp, minimize
+from gpuprop.driver import stopping
 
 
 def test_each_reason_has_its_own_status_and_message():
@@ -117,18 +118,60 @@ def test_the_last_point_may_still_be_found_good():
     assert (last.nit, last.status) == (first, 0)
 
 
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize(
+    ("tolerance", "edge", "status", "x0", "gradient", "f"),
+    [
+        ("gtol", 0.75, 0, [5, -3], [-0.25, 0.75], [9, 9]),
+        ("gtol", 0.75, 0, [5, -3], [-0.75, 0.25], [9, 9]),
+        # A step of 0.75, which leads to a largest component of 1: 0.5 * (0.5 + 1).
+        ("xtol", 0.5, 4, [1.75, 0.5], [0.75, 0], [9, 9]),
+        ("xtol", 0.5, 4, [-0.5, -1.75], [0, -0.75], [9, 9]),
+        # A change of f of 1/2, by 1 where f is smaller, else by the larger of f now and before.
+        ("ftol", 0.5, 5, [5, -3], [1, 1], [0.75, 0.25]),
+        ("ftol", 0.25, 5, [5, -3], [1, 1], [-1.5, -2]),
+        ("ftol", 0.125, 5, [5, -3], [1, 1], [4, 3.5]),
+    ],
+)
+def test_a_tolerance_holds_at_its_edge_and_not_beyond(tolerance, edge, status, x0, gradient, f, within):
+    limit, values = edge if within else np.nextafter(edge, 0), iter(f)
+    options = {"gtol": None, "check_every": 1, "maxiter": 1, tolerance: limit}
+    jac, method = (lambda x: np.array(gradient, float)), gpuprop.SGD(1.0)
+    result = minimize(lambda x: next(values), np.array(x0, float), jac=jac, method=method, options=options)
+    assert result.status == (status if within else 1)
+
+
+@pytest.mark.parametrize(
+    ("every", "within"), [(10, 3), (1, 2)]
+)  # where f is due, time is asked for once more
+@pytest.mark.parametrize("limit", [3.0, np.nextafter(3.0, 4), np.nextafter(3.0, 2)])
+def test_the_time_limit_holds_at_its_edge_and_not_before(monkeypatch, limit, every, within):
+    clock = [0.0]
+
+    def jac(x):
+        clock[0] += 1
+        return 2 * x
+
+    monkeypatch.setattr(stopping.time, "perf_counter", lambda: clock[0])
+    options = {"maxtime": limit, "check_every": every}
+    result = minimize(sum_of_squares, [5.0, 4.0], jac=jac, options=options)
+    assert (result.status, result.nit) == (3, within + (limit > 3))
+
+
 @pytest.mark.parametrize("every", [1, 3, 10])
 @pytest.mark.parametrize("best", [False, True])
 @pytest.mark.parametrize(
     ("fun", "jac", "a_point"), [(sum_of_squares, twice, 1), (both, True, 1), (sum_of_squares, None, 3)]
 )
-def test_maxfev_is_never_exceeded_and_nearly_used_up(fun, jac, a_point, best, every):
+def test_maxfev_is_never_exceeded_and_used_up(fun, jac, a_point, best, every):
     method, x0 = gpuprop.SGD(1.5), np.ones(2)  # each step doubles x: the start stays the best
     for maxfev in range(2 * a_point, 9 * a_point):
         options = {"maxfev": maxfev, "check_every": every, "return_best": best}
         result = minimize(fun, x0, jac=jac, method=method, options=options)
         assert result.status == 2
-        assert maxfev - 2 * a_point < result.nfev <= maxfev
+        # One step, and the best point again, would take three.
+        points = maxfev // a_point if not best or maxfev >= 3 * a_point else 1
+        assert result.nfev == points * a_point
         assert (result.x == x0).all() == best
 
 
