@@ -19,11 +19,6 @@ def adopted(backend: Backend, name: str, given: Any) -> Any:
         return given
     if hasattr(given, "toarray") and not hasattr(given, "__dlpack__"):
         raise TypeError(f"{name} is a {_type(given)}, which is sparse; it must be dense, as its toarray() is")
-    if isinstance(given, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} is a {_type(given)}, of whose mask nothing here knows; it must be a plain array, as its "
-            "filled(0) is"
-        )
     return backend.adopt(name, given)
 
 
