@@ -84,6 +84,74 @@ def test_raise_names_the_first_and_the_count_and_writes_nothing(backend, dtype):
         np.testing.assert_array_equal(backend.to_host(array), backend.to_host(old))
 
 
+#: A gradient whose square no average can hold, by dtype; and one whose parts are rounded to it.
+HUGE = {"float16": 6e4, "float32": 1e20, "float64": 1e160, "complex64": 1e20j}
+
+
+@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize("dtype", HUGE)
+def test_a_gradient_whose_square_overflows_freezes_nothing(backend, dtype, strided):
+    grad = backend.asarray(np.ones(12, dtype))
+    x = backend.asarray(np.ones(12, dtype))
+    if strided:
+        grad, x = (a.reshape(3, 4)[:, ::2] for a in (grad, x))
+    grad[(1,) * grad.ndim] = HUGE[dtype]
+
+    raising = RMSProp(nonfinite="raise")
+    state = raising.init(x, backend=backend)
+    index = r"\(1, 1\)" if strided else r"\(1,\)"
+    message = (
+        f"of the results of the step 1 would not be finite, the first at index {index}, where grad is .*"
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        raising.step(x, grad, state)
+    assert (backend.to_host(x) == 1).all()
+    assert not backend.to_host(state.square_average).any()
+    assert (state.step, state._clock.tolist()) == (0, [0, 0])
+
+    skipping = RMSProp(nonfinite="skip")
+    state = skipping.init(x, backend=backend)
+    skipping.step(x, grad, state)
+    assert state.skipped == 1
+    ones = backend.asarray(np.ones(x.shape, dtype))
+    skipping.step(x, ones, state)
+    assert np.isfinite(backend.to_host(state.square_average)).all()
+    assert (backend.to_host(x).real < 1).all()  # every one has moved
+
+
+#: Above the first an average of squares is infinite; below the second it is 0, with rho = 0.9. The README
+#: has them for any rho.
+REACH = {
+    "float16": (256 / 0.1**0.5, 1.73e-4 / 0.1**0.5),
+    "float32": (1.84e19, 2.65e-23 / 0.1**0.5),
+    "float64": (1.34e154, 1.57e-162 / 0.1**0.5),
+}
+
+
+@pytest.mark.parametrize("dtype", REACH)
+def test_what_gradients_an_average_can_hold(backend, dtype):
+    largest, least = REACH[dtype]
+    if backend.name == "gpu" and dtype != "float16":
+        least = float(np.sqrt(np.finfo(dtype).tiny / 0.1))  # where a GPU's kernels flush to zero
+    numbers = np.array([0.98 * largest, 1.02 * largest, 1.2 * least, 0.8 * least])
+    grad = backend.asarray(numbers.astype(dtype))
+    x = backend.asarray(np.zeros(4, dtype))
+    state = RMSProp().init(x, backend=backend)
+    RMSProp().step(x, grad, state)
+    held = backend.to_host(state.square_average)
+    assert np.isfinite(held).tolist() == [True, False, True, True]
+    assert (held > 0).tolist() == [True, True, True, False]
+
+
+def test_what_rounding_to_16_bits_makes_infinite_counts_as_such(backend):
+    x = backend.asarray(np.full(3, 64992, "float16"))
+    optimizer = gpuprop.SGD(1.0, nonfinite="skip", maximize=True)
+    state = optimizer.init(x, backend=backend)
+    optimizer.step(x, backend.asarray(np.array([1, 600, 500], "float16")), state)
+    assert backend.to_host(x).tolist() == [64992, 64992, 65504]  # and not 64992 + 600, rounded to infinity
+    assert state.skipped == 1
+
+
 @pytest.mark.parametrize("size", [3, 5 * 4096])
 @pytest.mark.parametrize("value", [1.3e152, 1e200])
 def test_a_norm_whose_square_is_beyond_float64_still_clips(size, value):

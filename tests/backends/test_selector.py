@@ -160,3 +160,25 @@ print(time.perf_counter() - start, *(name in sys.modules for name in ("numba", "
     runs = [run(code).split() for _ in range(3)]
     assert min(float(seconds) for seconds, *_ in runs) < 0.25
     assert all(loaded == ["False"] * 3 for _, *loaded in runs)
+
+
+def test_without_numbas_compiler_the_reference_steps_and_says_so():
+    code = """
+import warnings, numpy, gpuprop
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    assert gpuprop.select_backend().name == "numpy"
+    assert gpuprop.select_backend("cpu", fallback=True).name == "numpy"
+    x = numpy.ones(3)
+    state = gpuprop.RMSProp().init(x)
+    gpuprop.RMSProp().step(x, x.copy(), state)
+assert state.backend.name == "numpy" and x[0] < 1
+assert len(caught) == 3 and all("switched off by NUMBA_DISABLE_JIT" in str(w.message) for w in caught)
+try:
+    gpuprop.select_backend("cpu")
+except gpuprop.DeviceUnavailableError as error:
+    print(error)
+"""
+    assert run(code, NUMBA_DISABLE_JIT="1", CUDA_VISIBLE_DEVICES="").endswith(
+        "mend: unset it, or set it to 0"
+    )
