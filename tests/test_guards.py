@@ -1,5 +1,6 @@
 """Options that look at the whole gradient, or at what is not a number in it."""
 
+from contextlib import nullcontext
 from itertools import product
 
 import numpy as np
@@ -153,13 +154,14 @@ def test_what_rounding_to_16_bits_makes_infinite_counts_as_such(backend):
 
 
 @pytest.mark.parametrize("size", [3, 5 * 4096])
-@pytest.mark.parametrize("value", [1.3e152, 1e200])
-def test_a_norm_whose_square_is_beyond_float64_still_clips(size, value):
+@pytest.mark.parametrize("value", [1.3e152, 1e200, 1.7e308])
+def test_a_norm_that_is_beyond_float64_or_its_square_still_clips(size, value):
     for name in ("numpy", "cpu"):
         x = np.zeros(size)
         optimizer = gpuprop.SGD(1.0, clip_norm=1.0)
         optimizer.step(x, np.full(size, value), optimizer.init(x, backend=gpuprop.select_backend(name)))
-        np.testing.assert_allclose(x, -1 / np.sqrt(size), rtol=1e-13)
+        # The factor for the largest is below the normal numbers, and has 36 bits.
+        np.testing.assert_allclose(x, -1 / np.sqrt(size), rtol=1e-13 if value < 1e300 else 2.0**-36)
 
 
 def test_propagate_keeps_to_the_element(backend):
@@ -168,6 +170,29 @@ def test_propagate_keeps_to_the_element(backend):
     with np.errstate(invalid="ignore"):
         optimizer.step(x, backend.asarray(spoilt("float64")), optimizer.init(x, backend=backend))
     assert set(np.flatnonzero(~np.isfinite(backend.to_host(x)))) == set(SPOILT)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nonfinite"),
+    [("float16", "propagate"), ("float16", "skip"), ("float16", "raise"), ("float32", "propagate")],
+)
+def test_what_numpy_does_about_errors_is_nothing_to_a_step(backend, dtype, nonfinite):
+    optimizer = RMSProp(
+        bounds=(-1e300, 1e300), initial_square_average=1e-300, weight_decay=1e-50, nonfinite=nonfinite,
+        clip_norm=1e10,
+    )  # fmt: skip
+    numbers = [1e-7, 6e4, 1.0, 0.0] if nonfinite == "raise" else [1e-7, 6e4, np.nan, np.inf]
+    results = []
+    for errors in ("ignore", "raise"):
+        x, grad = (backend.asarray(np.array(numbers, dtype)) for _ in range(2))
+        with np.errstate(all=errors):
+            state = optimizer.init(x, backend=backend)
+            # The squares overflow.
+            refused = pytest.raises(FloatingPointError, match="would not be finite")
+            with refused if nonfinite == "raise" else nullcontext():
+                optimizer.step(x, grad, state)
+        results.append(backend.to_host(x).tolist() + backend.to_host(state.square_average).tolist())
+    np.testing.assert_array_equal(*results)
 
 
 LAYOUTS = ["contiguous", "fortran", "strided"]

@@ -70,6 +70,7 @@ class GPUBackend(Backend):
     def synchronize(self) -> None:
         self.xp.cuda.Device().synchronize()
 
+    @np.errstate(all="ignore")  # a scalar that float32 cannot hold is infinite, or 0
     def update(
         self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], clock: Any, skipped: Any = None
     ) -> None:
@@ -80,6 +81,7 @@ class GPUBackend(Backend):
             now = clock.item(1) + (not self._captures())
             at_once(launch, partial(clock.fill, now))
 
+    @np.errstate(all="ignore")
     def count_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> int:
         first = self.adopt(rule.arrays[0], arrays[0])
         with first.device:

@@ -79,7 +79,7 @@ class NumPyBackend(Backend):
             values = values.astype(np.float64).ravel()
             largest = float(np.abs(values).max(initial=0.0))
             if largest > 1e150 and math.isfinite(largest):  # its square is beyond float64's numbers
-                return sign * clip_factor(largest * float(np.linalg.norm(values / largest)), clip_norm)
+                return sign * clip_factor(float(np.linalg.norm(values / largest)), clip_norm / largest)
             return sign * clip_factor(float(np.linalg.norm(values)), clip_norm)
 
 

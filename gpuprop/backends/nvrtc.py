@@ -62,6 +62,10 @@ class Kernel:
         """Loads and stores of a thread's own memory."""
         return self._operations(r"(?:LD|ST)L", r"(?:ld|st)\.local")
 
+    def atomics(self) -> list[str]:
+        """Operations on memory between which no other thread's can fall."""
+        return self._operations(r"(?:RED|ATOM)G?", r"red|atom")
+
     def float64(self) -> list[str]:
         """Operations in double precision, and conversions to it."""
         return self._operations(r"D[A-Z]+|MUFU\.\w+64H|F2F(?:\.\w+)*\.F64", r"[a-z][\w.]*\.f64")

@@ -55,6 +55,11 @@ def rebuild(described: Any, arrays: Mapping[str, Any]) -> Any:
 
 
 def _described(value: Any, arrays: list[Any]) -> Any:
+    kind = type(value).__name__
+    if _KINDS.get(kind) is type(value):
+        return {kind: {name: _described(item, arrays) for name, item in _arguments(value).items()}}
+    if callable(value):  # whatever else it is, such as a named tuple
+        raise _IsCode
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -64,10 +69,7 @@ def _described(value: Any, arrays: list[Any]) -> Any:
     if hasattr(value, "dtype"):
         arrays.append(value)
         return {"array": str(len(arrays) - 1)}
-    kind = type(value).__name__
-    if _KINDS.get(kind) is not type(value):
-        raise _IsCode
-    return {kind: {name: _described(item, arrays) for name, item in _arguments(value).items()}}
+    raise _IsCode
 
 
 def _arguments(value: Any) -> dict[str, Any]:

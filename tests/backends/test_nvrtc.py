@@ -1,6 +1,7 @@
 """What NVIDIA's compiler makes of each kernel; it needs no device."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -74,7 +75,9 @@ CASES |= {
 }
 #: What looks for elements that are not finite, and reads the factor of the norm on the device.
 GUARDED = {"mode": "skip", "on_device": ("gradient_scale",)}
+COUNTING = GUARDED | {"mode": "count"}
 CASES |= {f"guarded_{dtype}": (FULL["rmsprop"][-1], dtype, GUARDED) for dtype in DTYPES}
+CASES |= {f"counting_{dtype}": (FULL["rmsprop"][-1], dtype, COUNTING) for dtype in DTYPES}
 #: Fewer arrays among the bounds, no velocity; and the whole language of rules.
 MORE = {
     f"{kind}_{k}": (rule, "float32", {})
@@ -115,10 +118,15 @@ def test_compiled_code(kernels):
     for case, kernel in kernels.items():
         rule, dtype, options = CASES[case]
         bits = 8 * cupy.dtype(dtype).itemsize
-        moved = Counter({("ld", bits): len(rule.arrays), ("st", bits): len(rule.writes)})
-        if options is GUARDED:  # the factor, one for all threads; counting is no load or store
+        moved = Counter({("ld", bits): len(rule.arrays)})
+        if options is not COUNTING:
+            moved["st", bits] += len(rule.writes)
+        if "on_device" in options:  # the factor, one for all threads; counting is no load or store
             moved["ld", 64 if dtype == "float64" else 32] += 1
         assert kernel.accesses() == moved, case
+        assert len(kernel.atomics()) == ("mode" in options), case
+        for operation in kernel.atomics():
+            assert re.search(r"\.ADD\.(E\.)?64|\.add\.u64", operation), case
         assert kernel.local_accesses() == [], case
         assert kernel.local_bytes == 0, case
         assert bool(kernel.float64()) == (dtype == "float64"), case
@@ -147,6 +155,25 @@ def test_sums_load_elements_at_their_own_width(dtype):
         assert kernel.local_bytes == 0
 
 
+#: What makes 64 bits of an index out of 32, adds to one, or compares it.
+NARROW = r"cvt\.[su]64\.s32|and\.b64 .*, 4294967295;|add\.[su]32|setp\.(?:lt|le|gt|ge)\.[su]32"
+
+
+def test_sums_count_elements_in_64_bits():
+    sources = {name: source for name, source in nvrtc.reduction_sources("float32").items() if "sum" in name}
+    trials = [("ptrdiff_t j", "int j"), ("ptrdiff_t j", "unsigned j"), ("j < size", "j < (int)size")]
+    for written, instead in trials:
+        name = f"narrow_{len(sources)}"
+        source = sources["gpuprop_sum_square_float32"]
+        assert written in source
+        sources[name] = source.replace("gpuprop_sum_square_float32", name).replace(written, instead)
+    for name, kernel in nvrtc.compile_sources(sources, 80, machine_code=False).items():
+        assert f".param .u64 {name}_param_1" in kernel.code
+        # One of a sum's own place, of which there are few.
+        is_wide = len(re.findall(NARROW, kernel.code)) == 1
+        assert is_wide == (not name.startswith("narrow")), name
+
+
 def test_machine_code_is_read(architecture, kernels):
     if nvrtc._disassembler() is None:
         pytest.skip("nvdisasm is not installed")
@@ -172,6 +199,17 @@ def test_what_must_not_be_there_would_be_seen(written, instead, seen, machine_co
     source = nvrtc.cuda_source("trial", RMSProp().rule, "float32")
     assert written in source
     assert seen(compiled(source.replace(written, instead), machine_code))
+
+
+@pytest.mark.parametrize("machine_code", [True, False])
+@pytest.mark.parametrize("mode", ["skip", "count"])
+def test_a_count_that_is_not_atomic_would_be_seen(mode, machine_code):
+    source = nvrtc.cuda_source("trial", RMSProp().rule, "float32", mode=mode)
+    addition = "atomicAdd(&counter[0], 1ULL)"
+    assert addition in source
+    seen = compiled(source.replace(addition, "counter[0] += 1"), machine_code)
+    assert seen.atomics() == []
+    assert seen.accesses()["st", 64] == 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

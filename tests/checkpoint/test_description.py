@@ -1,4 +1,5 @@
 import math
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -61,14 +62,34 @@ class OwnOptimizer(RMSProp):
     pass
 
 
+class Table(NamedTuple):
+    rates: tuple
+
+    def __call__(self, step):
+        return self.rates[step]
+
+
+class Halving(float):
+    def __call__(self, step):
+        return self / 2**step
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [
         RMSProp(lambda step: 0.1),
+        RMSProp(Table((0.1, 0.2))),
+        RMSProp(Halving(0.1)),
         SGD(schedules.join_schedules([lambda step: 0.1, schedules.constant_schedule(0.2)], [5])),
         OwnOptimizer(0.1),
     ],
-    ids=["a function", "a function in a schedule", "a class"],
+    ids=[
+        "a function",
+        "a tuple that is a schedule",
+        "a number that is a schedule",
+        "a function in a schedule",
+        "a class",
+    ],
 )
 def test_a_users_code_is_not_written(optimizer, tmp_path):
     state, x = small_state(optimizer=optimizer)
