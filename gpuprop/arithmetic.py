@@ -21,6 +21,8 @@ FUNCTIONS = {
     "where": (3, "where"),
 }
 PREFIX = "v_"
+#: Whoever goes down into an expression, here or in a compiler, takes some of Python's stack for each.
+MOST_NESTED = 200
 
 
 class Assignment(NamedTuple):
@@ -48,14 +50,20 @@ class _Writer(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         if node.id not in self.known:
-            raise _Refused(f"unknown name {node.id!r} (known here: {', '.join(sorted(self.known))})")
+            raise _Refused(f"unknown name {_cut(node.id)!r} (known here: {', '.join(sorted(self.known))})")
         return ast.Name(PREFIX + node.id)
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         value = node.value
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-            raise _Refused(f"{value!r} is not a finite number")
-        return ast.Call(ast.Name("real"), [ast.Constant(float(value))], [])
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise _Refused(f"{_cut(repr(value))} is not a finite number")
+        try:
+            number = float(value)
+        except OverflowError:
+            raise _Refused("a number is above 1.8e308, the largest of float64") from None
+        if not math.isfinite(number):
+            raise _Refused(f"{number} is not a finite number")
+        return ast.Call(ast.Name("real"), [ast.Constant(number)], [])
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         if isinstance(node.op, ast.Pow):
@@ -82,7 +90,7 @@ class _Writer(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.expr:
         name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
         if name not in FUNCTIONS:
-            raise _Refused(f"unknown function {name!r} (known: {', '.join(FUNCTIONS)})")
+            raise _Refused(f"unknown function {_cut(name)!r} (known: {', '.join(FUNCTIONS)})")
         count, written = FUNCTIONS[name]
         if len(node.args) != count or node.keywords:
             raise _Refused(f"{name}() takes {count} plain argument{'s' * (count > 1)}")
@@ -108,19 +116,29 @@ def parse(
     ------
     ValueError
         With the line quoted and the reason.
+    TypeError
+        A name or the body is no text.
     """
     _check_names(name, reads, writes, scalars)
+    if not isinstance(body, str):
+        raise TypeError(f"rule {name!r}: body is a {type(body).__name__}; it must be lines of text")
     text = textwrap.dedent(body).strip("\n")
     try:
         statements = ast.parse(text).body
     except SyntaxError as error:
-        line = (error.text or "").strip()
+        line = _cut((error.text or text).strip())
         raise ValueError(f"rule {name!r}, line `{line}`: {error.msg}") from None
+    except (RecursionError, MemoryError):  # of Python's parser, whose stack has an end of its own
+        raise ValueError(f"rule {name!r}: {_TOO_DEEP}, in `{_cut(text)}`") from None
+    except ValueError as error:
+        raise ValueError(f"rule {name!r}: body is no text that Python reads: {error}") from None
     known = {*reads, *writes, *scalars}
     fixed = {*reads, *scalars}
     assignments, assigned = [], set()
     for statement in statements:
         try:
+            if _nested(statement) > MOST_NESTED:
+                raise _Refused(_TOO_DEEP)
             target, value = _assignment(statement)
             if target in fixed:
                 kind = "a scalar" if target in scalars else "an array that is only read"
@@ -131,18 +149,36 @@ def parse(
                 raise _Refused(f"{target!r} is not a name in C: it has letters other than those of ASCII")
             written = ast.unparse(_Writer(known).number(value))
         except _Refused as reason:
-            line = ast.get_source_segment(text, statement) or ""
+            line = _cut(ast.get_source_segment(text, statement) or "")
             raise ValueError(f"rule {name!r}, line `{line}`: {reason}") from None
         assignments.append(Assignment(PREFIX + target, written, target not in known))
         known.add(target)
         assigned.add(target)
     for array in writes:
         if array not in assigned:
-            raise ValueError(f"rule {name!r} never assigns its array {array!r} in `{text}`")
+            raise ValueError(f"rule {name!r} never assigns its array {array!r} in `{_cut(text)}`")
     used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
     for unused in sorted(fixed - used):
-        raise ValueError(f"rule {name!r} never uses {unused!r} in `{text}`")
+        raise ValueError(f"rule {name!r} never uses {unused!r} in `{_cut(text)}`")
     return tuple(assignments)
+
+
+_TOO_DEEP = (
+    f"more than {MOST_NESTED} operations one within another, as in a sum of so many terms; "
+    "break it into several lines"
+)
+
+
+def _nested(statement: ast.AST) -> int:
+    """How many operations there are one within another, found without going down into them."""
+    level, count = [statement], -3  # which the statement is not, nor is a name, nor what Python adds to it
+    while level:
+        level, count = [child for each in level for child in ast.iter_child_nodes(each)], count + 1
+    return count
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def _assignment(statement: ast.stmt) -> tuple[str, ast.expr]:
@@ -161,16 +197,19 @@ def _assignment(statement: ast.stmt) -> tuple[str, ast.expr]:
 def _check_names(
     name: str, reads: tuple[str, ...], writes: tuple[str, ...], scalars: tuple[str, ...]
 ) -> None:
-    if not (name.isascii() and name.isidentifier()):
+    if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
         raise ValueError(f"a rule's name must be an identifier, not {name!r}")
     for kind, names in (("reads", reads), ("writes", writes), ("scalars", scalars)):
         if isinstance(names, str):
             raise ValueError(f"rule {name!r}: {kind} must be a tuple of names, not the string {names!r}")
-    names = (*reads, *writes, *scalars)
-    for each in names:
+        if not isinstance(names, (tuple, list)) or not all(isinstance(each, str) for each in names):
+            raise TypeError(f"rule {name!r}: {kind} is {names!r}; it must be a tuple of names")
+    seen: set[str] = set()
+    for each in (*reads, *writes, *scalars):
         if not (each.isascii() and each.isidentifier()) or each in FUNCTIONS:
             raise ValueError(f"rule {name!r}: {each!r} cannot be the name of an array or a scalar")
-        if names.count(each) > 1:
+        if each in seen:
             raise ValueError(f"rule {name!r} names {each!r} twice")
+        seen.add(each)
     if not writes:
         raise ValueError(f"rule {name!r} must write at least one array")

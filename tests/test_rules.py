@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from trial_rules import EVERYTHING, apply
@@ -44,6 +46,65 @@ def test_refuses_a_line_and_quotes_it(body, reason):
         rule(body)
     assert "rule 'trial', line `" in str(caught.value)
     assert any(line.strip() in str(caught.value) for line in body.splitlines())
+
+
+TOO_DEEP = "more than 200 operations one within another, .* break it into several lines"
+
+
+@pytest.mark.parametrize(
+    ("term", "reason"),
+    [
+        ("1" * 400, r"above 1\.8e308, the largest of float64"),
+        ("1" * 5000, "Exceeds the limit"),
+        ("0x" + "f" * 5000, "above"),
+        ("'" + "a" * 5000 + "'", "is not a finite number"),
+        ("a" * 5000, "unknown name"),
+        ("1" + " + 1" * 201, TOO_DEEP),
+        ("1" + " * x" * 5000, TOO_DEEP),
+        ("-" * 5000 + "x", TOO_DEEP),
+        ("-" * 100_000 + "x", TOO_DEEP),
+        ("max(1, " * 150 + "min(1, 1" + " * x" * 100 + ")" * 151, TOO_DEEP),
+        ("(" * 5000 + "x" + ")" * 5000, "too many nested parentheses|" + TOO_DEEP),
+        ("x" + ".a" * 5000 + "()", TOO_DEEP),
+        ("[x for x in 1" + " + 1" * 500 + "]()", TOO_DEEP),
+        ("\udc80", "no text that Python reads"),
+        ("\0", "null bytes"),
+    ],
+    ids=lambda text: text[:9].encode("unicode_escape").decode(),
+)
+def test_refuses_what_is_too_much_in_one_sentence(term, reason):
+    for line in (f"x = rate * grad * {term}", f"x -= rate * grad * {term}"):
+        with pytest.raises(ValueError, match=f"rule 'trial'.*{reason}") as caught:
+            rule(line)
+        assert len(str(caught.value)) < 600
+
+
+def test_exactly_so_deep_may_a_line_be():
+    rule("x = x - rate * grad" + " + 1" * 198)
+    with pytest.raises(ValueError, match=TOO_DEEP):
+        rule("x = x - rate * grad" + " + 1" * 199)
+
+
+@pytest.mark.slow
+def test_what_nests_as_deep_as_may_be_runs_everywhere(backend):
+    x, grad = backend.asarray([1.0, 2.0]), backend.asarray([1.0, 1.0])
+    backend.update(rule("x = x - rate * grad" + " + 1" * 198), (grad, x), (4.0,))
+    assert x.tolist() == [195, 196]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"body": 5}, {"body": None}, {"reads": None}, {"writes": ("x", 1)}, {"scalars": {"rate": 1}}]
+)
+def test_refuses_what_is_no_text(changes):
+    with pytest.raises(TypeError, match=r"rule 'trial': .*; it must be (lines of text|a tuple of names)"):
+        rule(**{"body": "x = x - rate * grad"} | changes)
+
+
+def test_a_pickle_of_a_rule_is_checked_again():
+    pickled = pickle.dumps(rule("x = x - rate * grad" + " + 1" * 198))
+    deeper = pickled.replace(b" + 1 + 1", b"+1+1+1+1")
+    with pytest.raises(ValueError, match=TOO_DEEP):
+        pickle.loads(deeper)
 
 
 @pytest.mark.parametrize(
