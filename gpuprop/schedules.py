@@ -1,8 +1,9 @@
 r"""Learning rates that change with the step, under the names, arguments and values of optax.
 
 A schedule is called with the number :math:`t = 0, 1, \dots` of steps taken and gives the learning
-rate of the next one, in the units of the parameters. It is a plain value, computed on the host in
-float64: it can be compared, hashed, pickled, printed, and written into a file by ``State.save``.
+rate of the next one, in the units of the parameters; called with an array of such numbers it gives
+the array of their rates. It is a plain value, computed on the host in float64: it can be compared,
+hashed, pickled, printed, and written into a file by ``State.save``.
 
 Where optax is given an argument that makes no sense (no transition steps, a decay rate of 0, a
 negative beginning) and carries on with a constant, a schedule here raises ValueError.
@@ -22,12 +23,14 @@ Examples
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, cast, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from gpuprop.optimizers import hyperparameters as check
 
@@ -47,12 +50,26 @@ _Pairs = tuple[tuple[int, float], ...]
 _Boundaries = Mapping[int, float] | Iterable[tuple[int, float]] | None
 
 
-class Schedule(ABC):
+class Schedule:
     """A learning rate as a function of the number of steps taken."""
 
-    @abstractmethod
-    def __call__(self, step: int) -> float:
-        """The learning rate of the step that follows `step` others."""
+    @overload
+    def __call__(self, step: float) -> float: ...
+    @overload
+    def __call__(self, step: ArrayLike) -> NDArray[np.float64]: ...
+    def __call__(self, step: Any) -> Any:
+        """The learning rate of the step that follows `step` others, or an array of them for an array."""
+        if type(step) is int or type(step) is float:
+            return self._at(step)
+        steps = np.asarray(step)
+        if steps.dtype.kind not in "iuf":
+            raise TypeError(f"step is {step!r}; it must be a number of steps taken, or an array of such")
+        # One by one: NumPy's own functions may differ from Python's in the last bit.
+        rates = [check.real("a rate", self._at(each)) for each in steps.ravel().tolist()]
+        return np.array(rates, dtype=np.float64).reshape(steps.shape)[()]
+
+    def _at(self, step: Any) -> float:
+        raise NotImplementedError
 
     def _check(self, **kinds: str) -> None:
         """Make the arguments named under each kind plain floats and ints of it, or refuse them."""
@@ -78,7 +95,7 @@ class constant_schedule(Schedule):
     def __post_init__(self) -> None:
         self._check(rates="value")
 
-    def __call__(self, step: int) -> float:
+    def _at(self, step: int) -> float:
         return self.value
 
 
@@ -106,7 +123,7 @@ class linear_schedule(Schedule):
     def __post_init__(self) -> None:
         self._check(rates="init_value end_value", lengths="transition_steps", steps="transition_begin")
 
-    def __call__(self, step: int) -> float:
+    def _at(self, step: int) -> float:
         elapsed = min(max(step - self.transition_begin, 0), self.transition_steps)
         return _between(self.init_value, self.end_value, elapsed / self.transition_steps)
 
@@ -146,7 +163,7 @@ class exponential_decay(Schedule):
         self._check(lengths="transition_steps", steps="transition_begin")
         self._set("staircase", check.flag("staircase", self.staircase))
 
-    def __call__(self, step: int) -> float:
+    def _at(self, step: int) -> float:
         turns = max(step - self.transition_begin, 0) / self.transition_steps
         try:
             value = self.init_value * self.decay_rate ** (math.floor(turns) if self.staircase else turns)
@@ -189,7 +206,7 @@ class cosine_decay_schedule(Schedule):
     def __post_init__(self) -> None:
         self._check(rates="init_value alpha", lengths="decay_steps", positive="exponent")
 
-    def __call__(self, step: int) -> float:
+    def _at(self, step: int) -> float:
         share = _half_cosine(step / self.decay_steps) ** self.exponent
         return _between(self.alpha * self.init_value, self.init_value, share)
 
@@ -213,7 +230,7 @@ class warmup_constant_schedule(Schedule):
     def __post_init__(self) -> None:
         self._check(rates="init_value peak_value", lengths="warmup_steps")
 
-    def __call__(self, step: int) -> float:
+    def _at(self, step: int) -> float:
         return _between(self.init_value, self.peak_value, min(step / self.warmup_steps, 1))
 
 
@@ -251,7 +268,7 @@ class warmup_cosine_decay_schedule(Schedule):
                 "it must be greater than they are"
             )
 
-    def __call__(self, step: int) -> float:
+    def _at(self, step: int) -> float:
         if step < self.warmup_steps:
             return _between(self.init_value, self.peak_value, step / self.warmup_steps)
         elapsed = (step - self.warmup_steps) / (self.decay_steps - self.warmup_steps)
@@ -278,7 +295,7 @@ class piecewise_constant_schedule(Schedule):
         self._check(rates="init_value")
         self._set("boundaries_and_scales", _pairs(self.boundaries_and_scales))
 
-    def __call__(self, step: int) -> float:
+    def _at(self, step: int) -> float:
         return self.init_value * math.prod(
             scale for boundary, scale in cast(_Pairs, self.boundaries_and_scales) if boundary <= step
         )
@@ -320,7 +337,7 @@ class join_schedules(Schedule):
                 "there must be one boundary between each two schedules"
             )
 
-    def __call__(self, step: int) -> float:
+    def _at(self, step: int) -> float:
         passed = bisect_right(self.boundaries, step)
         begin = self.boundaries[passed - 1] if passed else 0
         return self.schedules[passed](step - begin)
@@ -341,7 +358,7 @@ def _steps(name: str, value: Any, least: int = 0) -> int:
     number = check.real(name, value)
     if not number >= least or not number.is_integer():
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {least}")
-    return int(value)
+    return int(number)
 
 
 _KINDS: dict[str, Callable[[str, Any], float]] = {

@@ -76,6 +76,8 @@ def test_every_value_is_that_of_optax(optax, name, arguments):
     steps = [*range(101), 10**6]
     expected = [float(theirs(step)) for step in steps]
     np.testing.assert_allclose([ours(step) for step in steps], expected, rtol=1e-14, atol=1e-16)
+    steps = np.arange(100).reshape(4, 25)
+    np.testing.assert_allclose(ours(steps), np.broadcast_to(theirs(steps), (4, 25)), rtol=1e-14, atol=1e-16)
 
 
 def test_joined_schedules_are_those_of_optax(optax):
@@ -161,6 +163,33 @@ def test_a_schedule_is_an_immutable_comparable_printable_value(schedule):
     assert schedule != constant_schedule(0.12345)
     with pytest.raises(AttributeError):
         schedule.init_value = 1.0
+
+
+STEPS = [
+    np.arange(1000),
+    np.arange(90, dtype="uint8").reshape(2, 5, 9)[:, ::-1],
+    np.array([0, 3, 10**9], "int64"),
+    np.linspace(0, 80, 33),
+    np.array(40),
+    np.zeros((3, 0), int),
+    [0, 7, 100],
+]
+
+
+@pytest.mark.parametrize("steps", STEPS, ids=lambda steps: str(np.shape(steps)))
+def test_of_an_array_of_steps_it_gives_the_array_of_their_rates(steps):
+    grows = [exponential_decay(0.1, 1, 10.0), join_schedules([lambda step: np.float32([0.3])], [])]
+    for schedule in EVERY + grows:
+        rates = schedule(steps)
+        assert (rates.dtype, rates.shape) == (np.float64, np.shape(steps))
+        each = [float(np.squeeze(schedule(step))) for step in np.ravel(steps).tolist()]
+        np.testing.assert_array_equal(np.ravel(rates), each)
+
+
+@pytest.mark.parametrize("step", [True, "1", None, 1j, np.array([0, 1j]), np.array(["1"]), [None]])
+def test_refuses_steps_that_are_no_numbers(step):
+    with pytest.raises(TypeError, match="it must be a number of steps taken, or an array of such"):
+        constant_schedule(0.1)(step)
 
 
 def test_numpy_numbers_and_whole_floats_are_plain_numbers_afterwards():

@@ -15,17 +15,45 @@ def number(name: str, value: Any, *, below: float = math.inf, positive: bool = F
     number = real(name, value)
     if not 0 <= number < below or (positive and number == 0):
         interval = f"in [0, {below:g})" if below != math.inf else "finite and at least 0"
-        raise ValueError(f"{name} is {value!r}; it must be {'finite and above 0' if positive else interval}")
+        needed = "finite and above 0" if positive else interval
+        raise ValueError(f"{name} is {_shown(value)}; it must be {needed}")
     return number
 
 
 def real(name: str, value: Any) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; it must be a real number")
-    try:
+    """`value` as a float: a number, or an array of any library and device that holds one."""
+    if isinstance(value, float):  # asked first: a schedule's rate comes by in every step
         return float(value)
+    number = value if isinstance(value, Real) else _held(value)
+    if not isinstance(number, Real) or isinstance(number, (bool, np.timedelta64)):
+        raise TypeError(f"{name} is {_shown(value)}; it must be a real number")
+    try:
+        return float(number)
     except OverflowError:
         return math.inf
+
+
+def _held(value: Any) -> Any:
+    """What an array of one element holds, and None for all else."""
+    if not hasattr(value, "item") and hasattr(value, "__array__"):
+        value = np.asarray(value)
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if _elements(value) != 1 or kind in ("m", "M") or np.ma.is_masked(value):
+        return None  # the item of a date is an integer, and that of a masked element some number
+    return value.item()
+
+
+def _elements(value: Any) -> int | None:
+    """Of an array; None for all else."""
+    shape = getattr(value, "shape", None)
+    return math.prod(shape) if isinstance(shape, tuple) else None
+
+
+def _shown(value: Any) -> str:
+    """A few words on one line, also for an array."""
+    if _elements(value) not in (None, 1):
+        return f"an array of shape {tuple(value.shape)}"
+    return " ".join(repr(value).split())
 
 
 def rate(value: Any) -> float | Callable[[int], float]:
@@ -63,11 +91,9 @@ def is_array(bound: Any) -> bool:
 
 
 def _bound(name: str, value: Any) -> Any:
-    if hasattr(value, "dtype"):
-        if value.shape:
-            return value
-        value = value.item()
+    if hasattr(value, "dtype") and value.shape:
+        return value
     bound = real(f"the {name} bound", value)
     if math.isnan(bound):
-        raise ValueError(f"the {name} bound is {value!r}; it must be a number, or infinite for none")
+        raise ValueError(f"the {name} bound is {_shown(value)}; it must be a number, or infinite for none")
     return bound
