@@ -102,7 +102,7 @@ def test_a_schedule_may_give_its_rate_in_an_array(hold):
     np.testing.assert_array_equal(joined(np.arange(5)), [1, 0.5, 0.25, 0.125, 0.0625])
 
 
-@pytest.mark.parametrize("value", WRONG, ids=repr)
+@pytest.mark.parametrize("value", WRONG)
 def test_what_holds_no_real_number_is_refused_in_one_line(value):
     entries = [
         (name, lambda value, kind=kind, name=name: kind(**{name: value}))
