@@ -99,15 +99,17 @@ def test_a_step_is_all_or_nothing_at_every_instruction(backend, name, layout, st
     assert is_done(turn)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.parametrize(
-    "seconds",
-    [1.5, pytest.param(25, marks=pytest.mark.slow)],
-)
 @pytest.mark.parametrize("process", ["main", "forked"])
-def test_signals_at_random_moments_leave_states_that_go_on(process, seconds):
+@pytest.mark.parametrize("layer", ["default", "workqueue"])  # the second is not entered: it has the pool
+def test_signals_at_random_moments_leave_states_that_go_on(process, layer):
     program = Path(__file__).with_name("interrupt_at_random.py")
     done = subprocess.run(
-        [sys.executable, program, process, str(seconds)], capture_output=True, text=True, timeout=200
+        [sys.executable, program, process, "75"],
+        env=os.environ | {"NUMBA_THREADING_LAYER": layer},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr

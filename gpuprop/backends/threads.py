@@ -11,7 +11,7 @@ from operator import index
 
 _VARIABLE = "GPUPROP_NUM_THREADS"
 _chosen: int | None = None
-_forked = False
+_PROCESS = os.getpid()  # another one has been forked from this, by whatever means
 #: Whether another user of Numba had loaded its layer before this package was imported: then this process
 #: may have been forked since, by whatever means, and nothing tells.
 _LOADED_BEFORE: bool = getattr(sys.modules.get("numba.np.ufunc.parallel"), "_is_initialized", False)
@@ -71,7 +71,7 @@ def parallel_layer_is_safe() -> bool:
     They may with OpenMP or TBB. GNU OpenMP ends a forked child that enters it, and Numba's
     ``workqueue`` aborts the process when two threads enter it, so those go to a pool of threads.
     """
-    return not _forked and _layer() in ("omp", "tbb")
+    return os.getpid() == _PROCESS and _layer() in ("omp", "tbb")
 
 
 @cache
@@ -104,12 +104,3 @@ def _passive_waiting() -> Iterator[None]:
         yield
     finally:
         del os.environ["OMP_WAIT_POLICY"]
-
-
-def _after_fork_in_child() -> None:
-    global _forked
-    _forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

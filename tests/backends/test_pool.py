@@ -18,7 +18,7 @@ SIZE = 1_000_003
 @pytest.fixture
 def pooled(monkeypatch):
     """Steps use the pool, as in a forked child, and its threads are new ones."""
-    monkeypatch.setattr(threads, "_forked", True)
+    monkeypatch.setattr(threads, "_PROCESS", None)
     pool._after_fork_in_child()
 
 
