@@ -263,7 +263,8 @@ def reduction_sources(dtype: str) -> dict[str, str]:
     )
     sources = {}
     for term in TERMS:
-        kernel, infos = sum_kernel(dtype, term), [array(element), number("int64"), array(double), indexer]
+        kernel = sum_kernel(dtype, term)
+        infos = [array(element), number(kernel.params[1].dtype), array(double), indexer]
         sources[kernel.name] = _code(kernel.name, kernel, infos, [element, None], [double])
     kernel, compute = clip_kernel(dtype), compute_dtype(element)
     infos = [array(double), number("float64"), number("float64"), array(compute), indexer]
