@@ -88,7 +88,7 @@ def test_exactly_so_deep_may_a_line_be():
 @pytest.mark.slow
 def test_what_nests_as_deep_as_may_be_runs_everywhere(backend):
     x, grad = backend.asarray([1.0, 2.0]), backend.asarray([1.0, 1.0])
-    backend.update(rule("x = x - rate * grad" + " + 1" * 198), (grad, x), (4.0,))
+    apply(backend, rule("x = x - rate * grad" + " + 1" * 198), (grad, x), (4.0,))
     assert x.tolist() == [195, 196]
 
 
