@@ -1,5 +1,6 @@
 """Arrays that are not what they seem: of other libraries, byte orders, classes and masks."""
 
+import dataclasses
 from functools import partial
 
 import numpy as np
@@ -179,6 +180,9 @@ def test_what_is_no_array_is_a_type_error_with_a_sentence(backend, make, x, guar
         with pytest.raises(TypeError, match=r"^x is an? .*; it must be"):
             optimizer.step(x, grad, state)
         optimizer.step(good, grad, state)  # compiles
+    other = dataclasses.replace(optimizer, learning_rate=0.2)
+    with pytest.raises(TypeError, match=r"^x is an? .*; it must be"):
+        other.step(x, grad, state)
     with pytest.raises(TypeError, match=r"^x is an? .*; it must be"):
         optimizer.init(x, backend=backend)
     with pytest.raises(TypeError, match=r"^grad is an? .*; it must be"):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpuprop.backends import Backend, backend_of
-from gpuprop.backends.checks import prepare
+from gpuprop.backends.checks import check_array, prepare
 from gpuprop.folding import fold
 from gpuprop.optimizers.state import State
 from gpuprop.rules import NEUTRAL, Rule
@@ -173,7 +173,9 @@ class Optimizer(ABC):
         name = state._rule_name if last is None else last.rule.name
         if name not in (None, self.rule.name):
             raise _foreign(state, self.rule)
-        self._check_parameters(state.backend, state.backend.adopt("x", x))
+        x = state.backend.adopt("x", x)
+        check_array(state.backend, "x", x, written=True)
+        self._check_parameters(state.backend, x)
 
     def _guarded_update(self, rule: Rule, arrays: Any, scalars: tuple[Any, ...], state: State) -> None:
         backend, skip = state.backend, self.nonfinite == "skip"
