@@ -131,7 +131,7 @@ class Optimizer(ABC):
             last = state.optimizer
         except AttributeError:
             raise _foreign(state, rule) from None
-        if last is not self and last is not None and last.rule.name != rule.name:
+        if last is not self and state._owner not in (None, rule.name):
             raise _foreign(state, rule)
         scalars = self._constant_scalars
         if scalars is None:
@@ -194,8 +194,9 @@ def _foreign(state: Any, rule: Rule) -> Exception:
         return TypeError(f"state is a {type(state).__name__}; it must be one that init gave")
     missing = [name for name in rule.writes[1:] if not hasattr(state, name)]
     if not missing:
+        owner = state.optimizer or f"an optimizer by the rule {state._owner!r}"
         return ValueError(
-            f"state is that of {state.optimizer!r}, whose arrays mean something else; it must be one that "
+            f"state is that of {owner}, whose arrays mean something else; it must be one that "
             "this optimizer's init gave"
         )
     return ValueError(
