@@ -13,7 +13,7 @@ import gpuprop
 from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
 from gpuprop.checkpoint.container import checksum, header_of, read
 from gpuprop.checkpoint.description import describe, rebuild
-from gpuprop.checkpoint.layout import as_array, content, layout_of, restored
+from gpuprop.checkpoint.layout import as_array, blocks, layout_of, restored
 from gpuprop.checkpoint.replacement import replacing
 from gpuprop.optimizers import State
 
@@ -25,7 +25,8 @@ def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -
     ----------
     state : State
     path : str, bytes or path-like
-        An existing file is replaced, and keeps its permissions; a symbolic link is followed.
+        An existing file is replaced, and keeps its permissions and its group, and its owner where the
+        system lets it; a symbolic link is followed.
     **arrays : array
         More arrays for the same file, of any shape and any type of float, complex, integer or
         boolean: above all the parameters, ``x=x``, which a resumed run needs of the same moment.
@@ -39,6 +40,9 @@ def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -
         An array has another type, is masked, or is out of the reach of the state's backend.
     ValueError
         `path` is no regular file, or an array's name no text that UTF-8 can write.
+    RuntimeError
+        The state was stepped meanwhile, or a step of it is under way; a file that existed is as it
+        was.
 
     Notes
     -----
@@ -46,12 +50,13 @@ def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -
     cut at any moment, `path` is the old file or the new one. What a killed process may leave is a file
     ``.gpuprop-*.tmp``, which can be deleted.
 
-    An array that is one block of memory, in whatever order of its axes, is not copied. From a GPU, one
-    array at a time passes through the host.
+    Arrays are copied a block at a time. From a GPU, one array at a time passes through the host.
 
     Hyperparameters that are code cannot be written, which are schedules from elsewhere than
     `gpuprop.schedules` and rules with a reference of their own: ``state.optimizer`` will be None.
     """
+    clock = state._clock.tolist()
+    _check_clock(clock[0] == clock[1])
     for name, array in arrays.items():
         if isinstance(array, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; save {name}.filled(value), or its data and its mask")
@@ -76,9 +81,10 @@ def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -
     with replacing(path) as file:
         file.write(header_of(description, tensors))  # keeps the place, until the checksums are known
         for name, array in tensors.items():
-            data = content(state.backend, array, layouts[name])
-            layouts[name]["crc32"] = checksum(data)
-            file.write(data)
+            for block in blocks(state.backend, array, layouts[name]):
+                layouts[name]["crc32"] = checksum(block, layouts[name]["crc32"])
+                file.write(block)
+        _check_clock(state._clock.tolist() == clock)
         file.seek(0)
         file.write(header_of(description, tensors))
 
@@ -145,6 +151,15 @@ def load_state(path: str | bytes | os.PathLike[str], *, backend: Backend | None 
         skipped=description["skipped"],
         extras=_named("extras.", arrays),
     )
+
+
+def _check_clock(is_at_rest: bool) -> None:
+    if not is_at_rest:
+        raise RuntimeError(
+            "the state was stepped while it was saved, or a step of it is under way or was cut short: its "
+            "arrays are not of one moment, and no file has been replaced; save between two steps, or hold "
+            "one lock around each step and each save (after a step that was cut short, load the last file)"
+        )
 
 
 def _named(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
