@@ -63,6 +63,8 @@ class Rule:
     def __post_init__(self) -> None:
         parsed = parse(self.name, self.body, self.reads, self.writes, self.scalars)
         object.__setattr__(self, "assignments", parsed)
+        for names in ("reads", "writes", "scalars"):
+            object.__setattr__(self, names, tuple(getattr(self, names)))
 
     @property
     def arrays(self) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 A file is a safetensors file. Its tensors are the arrays of the state, ``state.velocity``, those of the
 user, ``extras.x``, and those among the hyperparameters, ``optimizer.0``: each in the order it has in
 memory, complex ones as pairs of reals. Its metadata are the format, the version of gpuprop, a
-description in JSON (hyperparameters, step, backend; of each array the layout and the CRC-32), and the
-CRC-32 of the header, in which all of this stands.
+description in JSON (the rule's name, hyperparameters, step, backend; of each array the layout and the
+CRC-32), and the CRC-32 of the header, in which all of this stands. Of a hyperparameter that is code, such
+as a function, there is the name.
 """
 
 from __future__ import annotations

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import gpuprop
+from gpuprop.checkpoint.replacement import open_regular
 
 FORMAT = 1
+#: The checksum of nothing, in the place of one that is not known yet.
 UNKNOWN = "00000000"
 _CHECKSUM = '"gpuprop.crc32":"%s"'
 
@@ -23,8 +25,9 @@ CODES = {
 }  # fmt: skip
 
 
-def checksum(data: Any) -> str:
-    return f"{zlib.crc32(data):08x}"
+def checksum(data: Any, before: str = UNKNOWN) -> str:
+    """The CRC-32 of `data`, and of what came `before` it."""
+    return f"{zlib.crc32(data, int(before, 16)):08x}"
 
 
 def header_of(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> bytes:
@@ -65,7 +68,8 @@ def read(path: str) -> tuple[dict[str, str], Any]:
     OSError
         There is no such file, or it cannot be read.
     ValueError
-        The header is damaged, or the file truncated, of another program or of a newer version.
+        The header is damaged, or the file truncated, of another program or of a newer version, or
+        no regular file.
     """
     from safetensors import SafetensorError
 
@@ -73,7 +77,7 @@ def read(path: str) -> tuple[dict[str, str], Any]:
         found, tensors = _open(path)
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is truncated, damaged, or no file of State.save: {error}; load another copy"
+            f"{path} is truncated, damaged, or no file of State.save: {error!s:.200}; load another copy"
         ) from None
     metadata = tensors.metadata() or {}
     _check(path, found, metadata)
@@ -85,8 +89,10 @@ def _open(path: str) -> tuple[bytes, Any]:
     from safetensors import safe_open
 
     while True:
-        with open(path, "rb") as file:
-            tensors = safe_open(path, "numpy", backend="pread")
+        with open_regular(path, "rb", "loaded from") as file:
+            # By its number, where the system can: what has the path by now could be a FIFO.
+            same = f"/proc/self/fd/{file.fileno()}"
+            tensors = safe_open(same if os.path.exists(same) else path, "numpy", backend="pread")
             # Both are to be one file, though another process may put a new one in its place.
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 length = file.read(8)
@@ -100,9 +106,10 @@ def _check(path: str, found: bytes, metadata: Mapping[str, str]) -> None:
     if checksum(_with_checksum(found, told, UNKNOWN)) != told:
         newer = "" if number == str(FORMAT) else ", or was written by a newer gpuprop"
         raise ValueError(f"{path} is damaged in its header{newer}; load another copy")
-    if int(number) > FORMAT:
+    if number != str(FORMAT):
+        version = metadata.get("gpuprop.version", "")
         raise ValueError(
-            f"{path} was written by gpuprop {metadata.get('gpuprop.version')} in format {number}; this is "
+            f"{path} was written by gpuprop {version:.40} in format {number:.40}; this is "
             f"gpuprop {gpuprop.__version__}, which reads up to format {FORMAT}; "
             "mend: python -m pip install --upgrade gpuprop"
         )

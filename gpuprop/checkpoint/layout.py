@@ -1,14 +1,17 @@
-"""An array as one block of bytes, in the order it has in memory, and back."""
+"""An array as blocks of bytes, in the order it has in memory, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from gpuprop.backends import Backend
 from gpuprop.checkpoint.container import CODES, UNKNOWN
+
+#: Elements that are copied at a time.
+BLOCK = 2**14
 
 
 def as_array(backend: Backend, name: str, array: Any) -> Any:
@@ -33,11 +36,21 @@ def layout_of(backend: Backend, name: str, array: Any) -> dict[str, Any]:
     }
 
 
-def content(backend: Backend, array: Any, layout: Mapping[str, Any]) -> memoryview:
-    """The bytes of an array in its layout, little-endian; a copy only where it is no such block."""
-    block = array.transpose(layout["axes"])
-    host = block if isinstance(block, np.ndarray) else backend.to_host(block)
-    return np.asarray(host, host.dtype.newbyteorder("<"), order="C").reshape(-1).view(np.uint8).data
+def blocks(backend: Backend, array: Any, layout: Mapping[str, Any]) -> Iterator[bytes]:
+    """The bytes of an array in its layout, little-endian.
+
+    Each block is a copy: the array may change while it is written, and what is checksummed must be what
+    is written.
+    """
+    ordered = array.transpose(layout["axes"])
+    if not isinstance(ordered, np.ndarray):
+        with backend.on_device_of(ordered):
+            backend.synchronize()  # with steps on other streams, too
+        ordered = backend.to_host(ordered)
+    flags = ["external_loop", "buffered", "zerosize_ok"]
+    little = ordered.dtype.newbyteorder("<")
+    for block in np.nditer(ordered, flags, order="C", op_dtypes=[little], casting="equiv", buffersize=BLOCK):  # type: ignore[call-overload]
+        yield block.tobytes()
 
 
 def restored(backend: Backend, tensor: np.ndarray, layout: Mapping[str, Any]) -> Any:

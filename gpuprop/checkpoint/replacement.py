@@ -1,4 +1,4 @@
-"""A file that takes the place of another: whole, or not at all."""
+"""A file that takes the place of another, whole or not at all; and none but regular files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 
 @contextmanager
@@ -22,13 +22,13 @@ def replacing(path: str | bytes | os.PathLike[str]) -> Iterator[BinaryIO]:
         `path` is no regular file.
     """
     target = os.path.realpath(os.fsdecode(path))
-    mode = _mode_to_keep(target)
+    old = _status_of_writable(target)
     directory = os.path.dirname(target)
     temporary = os.path.join(directory, f".gpuprop-{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            if mode is not None:
-                os.chmod(temporary, mode)
+            if old is not None:
+                _inherit(temporary, target, old)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -48,13 +48,55 @@ def replacing(path: str | bytes | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.close(descriptor)
 
 
-def _mode_to_keep(path: str) -> int | None:
-    """The permissions of an existing file, which must be one that could be written to."""
+@contextmanager
+def open_regular(path: str, mode: str, purpose: str) -> Iterator[IO[bytes]]:
+    """Open a file that exists, at once: a FIFO would wait for its other end.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened.
+    ValueError
+        It is no regular file, which it must be for `purpose`.
+    """
+
+    def at_once(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    _refuse_irregular(path, os.stat(path).st_mode, purpose)  # to open some devices is to change them
+    buffering = 0 if "+" in mode else -1  # for both directions a buffer asks for what FIFOs do not have
+    with open(path, mode, buffering, opener=at_once) as file:
+        _refuse_irregular(path, os.fstat(file.fileno()).st_mode, purpose)  # another may have come meanwhile
+        yield file
+
+
+def _refuse_irregular(path: str, mode: int, purpose: str) -> None:
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # whose opening fails in the words of the system
+        raise ValueError(f"{path} is no regular file; a state must be {purpose} one")
+
+
+def _status_of_writable(path: str) -> os.stat_result | None:
+    """Whose an existing file is, which must be one that could be written to."""
     try:
-        with open(path, "r+b", buffering=0) as file:
-            mode = os.fstat(file.fileno()).st_mode
+        with open_regular(path, "r+b", "saved to") as file:
+            return os.fstat(file.fileno())
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(mode):
-        raise ValueError(f"{path} is no regular file; a state must be saved to one")
-    return stat.S_IMODE(mode)
+
+
+def _inherit(new: str, old: str, status: os.stat_result) -> None:
+    """Let those use the new file who could use the old one, as far as the system lets us."""
+    mode, present = stat.S_IMODE(status.st_mode), os.stat(new)
+    if (present.st_uid, present.st_gid) != (status.st_uid, status.st_gid):
+        for owner in (status.st_uid, -1):  # only root gives files away
+            with suppress(OSError):
+                os.chown(new, owner, status.st_gid)
+                break
+        else:  # what was for one group is not for another
+            mode = mode & ~0o070 | (mode & 0o007) << 3
+    os.chmod(new, mode)
+    if mode == stat.S_IMODE(status.st_mode) and hasattr(os, "listxattr"):
+        with suppress(OSError):
+            for name in os.listxattr(old):
+                if name.startswith("system."):  # access control lists
+                    os.setxattr(new, name, os.getxattr(old, name))

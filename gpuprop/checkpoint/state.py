@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-import gpuprop
 from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
 from gpuprop.checkpoint.container import checksum, header_of, read
+from gpuprop.checkpoint.contents import check_one_state, contents_of, understanding
 from gpuprop.checkpoint.description import describe, rebuild
-from gpuprop.checkpoint.layout import as_array, content, layout_of, restored
+from gpuprop.checkpoint.layout import as_array, blocks, layout_of, restored
 from gpuprop.checkpoint.replacement import replacing
-from gpuprop.optimizers import State
+from gpuprop.optimizers import Optimizer, State
 
 
 def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -> None:
@@ -25,7 +24,8 @@ def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -
     ----------
     state : State
     path : str, bytes or path-like
-        An existing file is replaced, and keeps its permissions; a symbolic link is followed.
+        An existing file is replaced, and keeps its permissions and its group, and its owner where the
+        system lets it; a symbolic link is followed.
     **arrays : array
         More arrays for the same file, of any shape and any type of float, complex, integer or
         boolean: above all the parameters, ``x=x``, which a resumed run needs of the same moment.
@@ -38,7 +38,11 @@ def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -
     TypeError
         An array has another type, is masked, or is out of the reach of the state's backend.
     ValueError
-        `path` is no regular file, or an array's name no text that UTF-8 can write.
+        `path` is no regular file, an array's name no text that UTF-8 can write, or an array of the
+        state not like the others.
+    RuntimeError
+        The state was stepped meanwhile, or a step of it is under way; a file that existed is as it
+        was.
 
     Notes
     -----
@@ -46,12 +50,15 @@ def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -
     cut at any moment, `path` is the old file or the new one. What a killed process may leave is a file
     ``.gpuprop-*.tmp``, which can be deleted.
 
-    An array that is one block of memory, in whatever order of its axes, is not copied. From a GPU, one
-    array at a time passes through the host.
+    Arrays are copied a block at a time. From a GPU, one array at a time passes through the host.
 
-    Hyperparameters that are code cannot be written, which are schedules from elsewhere than
-    `gpuprop.schedules` and rules with a reference of their own: ``state.optimizer`` will be None.
+    What is code cannot be written: schedules from elsewhere than `gpuprop.schedules`, references of
+    rules of your own, and optimizers of classes of your own. Then ``state.optimizer`` will be None; the
+    file has the other hyperparameters, and the rule's name, so that no optimizer of another family
+    goes on with the arrays.
     """
+    clock = state._clock.tolist()
+    _check_clock(clock[0] == clock[1])
     for name, array in arrays.items():
         if isinstance(array, np.ma.MaskedArray):
             raise TypeError(f"{name} is a masked array; save {name}.filled(value), or its data and its mask")
@@ -61,24 +68,27 @@ def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -
             raise ValueError(f"an array's name is {name!r}, which UTF-8 cannot write; rename it") from None
     tensors = {f"state.{name}": array for name, array in state.arrays.items()}
     tensors |= {f"extras.{name}": as_array(state.backend, name, a) for name, a in arrays.items()}
-    optimizer, owned = describe(state.optimizer)
+    optimizer, owned = describe(state._outline if state.optimizer is None else state.optimizer)
     tensors |= {f"optimizer.{i}": as_array(state.backend, "a bound", a) for i, a in enumerate(owned)}
     # The widest types first, so that every tensor is aligned.
     tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
+    check_one_state(array for name, array in tensors.items() if not name.startswith("extras."))
     layouts = {name: layout_of(state.backend, name, array) for name, array in tensors.items()}
     description = {
         "step": int(state.step),
         "skipped": int(state.skipped),
         "backend": state.backend.name,
+        "rule": state._owner,
         "optimizer": optimizer,
         "arrays": layouts,
     }
     with replacing(path) as file:
         file.write(header_of(description, tensors))  # keeps the place, until the checksums are known
         for name, array in tensors.items():
-            data = content(state.backend, array, layouts[name])
-            layouts[name]["crc32"] = checksum(data)
-            file.write(data)
+            for block in blocks(state.backend, array, layouts[name]):
+                layouts[name]["crc32"] = checksum(block, layouts[name]["crc32"])
+                file.write(block)
+        _check_clock(state._clock.tolist() == clock)
         file.seek(0)
         file.write(header_of(description, tensors))
 
@@ -104,8 +114,8 @@ def load_state(path: str | bytes | os.PathLike[str], *, backend: Backend | None 
     OSError
         There is no such file, or it cannot be read.
     ValueError
-        The file is damaged, truncated, of another program or of a newer version; the message says
-        which.
+        The file is damaged, truncated, of another program or of a newer version, or no regular file;
+        the message says which.
     DeviceUnavailableError
         The state is from a GPU and there is none; the message says what mends it.
     ImportError
@@ -120,7 +130,8 @@ def load_state(path: str | bytes | os.PathLike[str], *, backend: Backend | None 
         raise TypeError(f"backend is {backend!r}; it must be one that select_backend gave")
     path = os.fsdecode(path)
     metadata, tensors = read(path)
-    description = json.loads(metadata["gpuprop.description"])
+    with understanding(path, metadata, "a description"):
+        description = contents_of(metadata, tensors)
     chosen = backend or _former_backend(path, description["backend"])
     arrays = {}
     for name, layout in description["arrays"].items():
@@ -130,21 +141,35 @@ def load_state(path: str | bytes | os.PathLike[str], *, backend: Backend | None 
         if checksum(tensor.reshape(-1).view(np.uint8)) != layout["crc32"]:
             raise ValueError(f"{path} is damaged in {name}; load another copy")
         arrays[name] = restored(chosen, tensor, layout)
-    try:
-        optimizer = rebuild(description["optimizer"], _named("optimizer.", arrays))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} has an optimizer of gpuprop {metadata['gpuprop.version']} that this gpuprop "
-            f"{gpuprop.__version__} does not know ({error}); mend: python -m pip install --upgrade gpuprop"
-        ) from error
-    return State(
-        optimizer,
-        description["step"],
-        _named("state.", arrays),
-        chosen,
-        skipped=description["skipped"],
-        extras=_named("extras.", arrays),
-    )
+    owned, rule = _named("optimizer.", arrays), description["rule"]
+    with understanding(path, metadata, "an optimizer"):
+        optimizer, is_whole = rebuild(description["optimizer"], owned)
+        if isinstance(optimizer, Optimizer) and rule not in (None, optimizer.rule.name):
+            raise ValueError(f"its rule is no {rule!r}")
+        if rule is None and not is_whole:
+            raise ValueError("a part of it is code, and its rule has no name")
+    with understanding(path, metadata, "a state"):
+        own = _named("state.", arrays)
+        check_one_state([*own.values(), *owned.values()])
+        return State(
+            optimizer if is_whole else None,
+            description["step"],
+            own,
+            chosen,
+            skipped=description["skipped"],
+            extras=_named("extras.", arrays),
+            rule_name=None if is_whole else rule,
+            outline=None if is_whole else optimizer,
+        )
+
+
+def _check_clock(is_at_rest: bool) -> None:
+    if not is_at_rest:
+        raise RuntimeError(
+            "the state was stepped while it was saved, or a step of it is under way or was cut short: its "
+            "arrays are not of one moment, and no file has been replaced; save between two steps, or hold "
+            "one lock around each step and each save (after a step that was cut short, load the last file)"
+        )
 
 
 def _named(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:

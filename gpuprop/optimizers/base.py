@@ -169,9 +169,7 @@ class Optimizer(ABC):
 
     def _take_over(self, state: State, x: Any) -> None:
         """Make sure that a state which another optimizer has stepped means the same to this one."""
-        last = state.optimizer
-        name = state._rule_name if last is None else last.rule.name
-        if name not in (None, self.rule.name):
+        if state._owner not in (None, self.rule.name):
             raise _foreign(state, self.rule)
         x = state.backend.adopt("x", x)
         check_array(state.backend, "x", x, written=True)
@@ -246,8 +244,9 @@ def _foreign(state: Any, rule: Rule) -> Exception:
         return TypeError(f"state is a {type(state).__name__}; it must be one that init gave")
     missing = [name for name in rule.writes[1:] if not hasattr(state, name)]
     if not missing:
+        owner = state.optimizer or f"an optimizer by the rule {state._owner!r}"
         return ValueError(
-            f"state is that of {state.optimizer!r}, whose arrays mean something else; it must be one that "
+            f"state is that of {owner}, whose arrays mean something else; it must be one that "
             "this optimizer's init gave"
         )
     return ValueError(

@@ -45,20 +45,27 @@ class State:
         skipped: int = 0,
         extras: Mapping[str, Any] | None = None,
         rule_name: str | None = None,
+        outline: Any = None,
     ) -> None:
         self.optimizer = optimizer
         #: Of the rule that the arrays belong to, where the optimizer is not known; None where nothing is.
         self._rule_name = rule_name
+        #: What a file said of that optimizer, where a part of it is code: for the next file.
+        self._outline = outline
         # Steps begun and steps done: what writes the arrays advances both, before and after, in one call
         # that no signal's handler can come between.
         self._clock = np.zeros(2, np.int64)
         self.step = step
         self.backend = backend
         self.extras = dict(extras or {})
-        self._names = tuple(arrays)
-        self.__dict__.update(arrays)
+        self._names: tuple[str, ...] = ()
         self._skipped_before = skipped
         self._workspace: Any = None  # of steps that look at the gradient first; counts what is skipped
+        for name in arrays:
+            if hasattr(self, name):
+                raise ValueError(f"an array is called {name!r}, as an attribute of every state is; rename it")
+        self._names = tuple(arrays)
+        self.__dict__.update(arrays)
 
     @property
     def step(self) -> int:
@@ -66,9 +73,14 @@ class State:
 
     @step.setter
     def step(self, value: int) -> None:
-        if not hasattr(value, "__index__") or isinstance(value, bool) or index(value) < 0:
-            raise ValueError(f"step is {value!r}; it must be a whole number of at least 0")
+        if not hasattr(value, "__index__") or isinstance(value, bool) or not 0 <= index(value) <= 2**53:
+            raise ValueError(f"step is {value!r}; it must be a whole number of at least 0, and at most 2**53")
         self._clock[:] = index(value)
+
+    @property
+    def _owner(self) -> str | None:
+        """The name of the rule that the arrays belong to, where it is known."""
+        return self._rule_name if self.optimizer is None else self.optimizer.rule.name
 
     @property
     def arrays(self) -> dict[str, Any]:

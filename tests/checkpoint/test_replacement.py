@@ -1,10 +1,13 @@
 import errno
 import os
 import re
+import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -160,13 +163,121 @@ def test_a_path_that_cannot_be_written_is_an_error_of_the_system(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.fixture
+def fifo(tmp_path):
+    """One that nobody writes to; who waits for it is set free after a while, to fail."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    script = (
+        "import os, time\n"
+        "while True:\n"
+        "    time.sleep(5)\n"
+        "    os.close(os.open('pipe', os.O_RDWR | os.O_NONBLOCK))\n"
+    )
+    with subprocess.Popen([sys.executable, "-S", "-c", script], cwd=tmp_path) as watch:
+        yield path
+        watch.kill()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="there are no such files")
-def test_a_device_is_not_replaced(tmp_path):
+@pytest.mark.parametrize("kind", ["pipe", "link", "socket", "device"])
+def test_what_is_no_regular_file_is_refused_at_once(kind, fifo, tmp_path, monkeypatch):
+    path = Path("/dev/null") if kind == "device" else tmp_path / kind
+    if kind == "link":
+        path.symlink_to(fifo)
+    monkeypatch.chdir(tmp_path)  # the paths of sockets must be short
+    with socket.socket(socket.AF_UNIX) as server:
+        if kind == "socket":
+            server.bind(kind)
+        state, _ = small_state()
+        before, began = os.stat(path), time.monotonic()
+        with pytest.raises(ValueError, match="is no regular file; a state must be saved to one"):
+            state.save(path)
+        with pytest.raises(ValueError, match=f"{path} is no regular file; a state must be loaded from one"):
+            load_state(path)
+        assert time.monotonic() - began < 4
+        assert os.path.samestat(os.stat(path), before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such files")
+def test_nor_does_one_that_takes_its_place_meanwhile_make_anybody_wait(fifo, tmp_path):
+    path, good = tmp_path / "state", tmp_path / "good"
     state, _ = small_state()
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="pipe is no regular file; a state must be saved to one"):
-        state.save(tmp_path / "pipe")
-    assert (tmp_path / "pipe").is_fifo()
+    state.save(good)
+    os.link(good, path)
+    script = (
+        "import os\n"
+        "while True:\n"
+        "    for each in ('pipe', 'good'):\n"
+        "        os.link(each, 'new')\n"
+        "        os.replace('new', 'state')\n"
+    )
+    loaded = refused = 0
+    with subprocess.Popen([sys.executable, "-S", "-c", script], cwd=tmp_path) as swapping:
+        began = time.monotonic()
+        try:
+            while time.monotonic() - began < 20 and min(loaded, refused) < 200:
+                try:
+                    loaded += load_state(path).step
+                except ValueError as error:
+                    assert "state is no regular file" in str(error)  # noqa: PT017 - that is as right
+                    refused += 1
+        finally:
+            swapping.kill()
+    assert min(loaded, refused) >= 200
+    assert time.monotonic() - began < 4
+
+
+OWNER, GROUP = 12345, 23456
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize(
+    ("allowed", "becomes"),
+    [
+        ("both", (OWNER, GROUP, 0o664)),
+        ("the group", (0, GROUP, 0o664)),
+        ("neither", (0, os.getegid(), 0o644)),  # not what was the group's for another group
+    ],
+)
+def test_the_owner_and_the_group_are_those_of_the_old_file(allowed, becomes, tmp_path, monkeypatch):
+    path = tmp_path / "state"
+    state, _ = small_state()
+    state.save(path)
+    path.chmod(0o664)
+    os.chown(path, OWNER, GROUP)
+    chown = os.chown
+
+    def limited_chown(path, owner, group):
+        if allowed == "neither" or (allowed == "the group" and owner != -1):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        chown(path, owner, group)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "chown", limited_chown)
+        state.step = 2
+        state.save(path)
+    now = path.stat()
+    assert (now.st_uid, now.st_gid, now.st_mode & 0o777) == becomes
+    assert load_state(path).step == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="extended attributes are Linux's")
+def test_so_is_its_access_control_list(tmp_path):
+    path = tmp_path / "state"
+    state, _ = small_state()
+    state.save(path)
+    nobody = 0xFFFFFFFF
+    entries = [(1, 6, nobody), (2, 4, OWNER), (4, 0, nobody), (0x10, 4, nobody), (0x20, 0, nobody)]
+    access = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", access)
+    except OSError as error:
+        pytest.skip(f"this file system has none: {error}")
+    mode = path.stat().st_mode
+    state.save(path)
+    assert os.getxattr(path, "system.posix_acl_access") == access
+    assert path.stat().st_mode == mode
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write to any file")
