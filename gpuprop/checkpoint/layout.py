@@ -16,9 +16,8 @@ BLOCK = 2**14
 
 def as_array(backend: Backend, name: str, array: Any) -> Any:
     """`array` as one of the backend or of NumPy; that of another library is adopted, not copied."""
-    if isinstance(array, np.ndarray) or not hasattr(array, "__dlpack__"):
-        return array if isinstance(array, backend.xp.ndarray) else np.asarray(array)
-    return backend.adopt(name, array)
+    array = backend.adopt(name, array)
+    return array if isinstance(array, (np.ndarray, backend.xp.ndarray)) else np.asarray(array)
 
 
 def layout_of(backend: Backend, name: str, array: Any) -> dict[str, Any]:

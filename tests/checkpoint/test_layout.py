@@ -68,9 +68,7 @@ def test_refuses_an_array_of_a_type_that_has_no_place_in_a_file(dtype, tmp_path)
 
 def test_refuses_a_masked_array_whose_mask_would_be_lost(tmp_path):
     state, _ = small_state()
-    with pytest.raises(
-        TypeError, match=r"best is a masked array; save best\.filled\(value\), or its data and"
-    ):
+    with pytest.raises(TypeError, match="best is a masked array, and masks are not seen to"):
         state.save(tmp_path / "state", best=np.ma.array([1.0, 2.0], mask=[True, False]))
     assert not any(tmp_path.iterdir())
 
