@@ -58,8 +58,8 @@ class Alarm:
             os.kill(os.getpid(), signal.SIGINT)
 
         finger = threading.Thread(target=press)
-        finger.start()
         with suppress(KeyboardInterrupt):
+            finger.start()
             action()
             finger.join()
             time.sleep(0.01)
