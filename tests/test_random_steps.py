@@ -1,0 +1,65 @@
+"""Steps drawn at random, against a reference that imports nothing of the package."""
+
+import drawings
+import numpy as np
+import pytest
+from random_walk import Setting, walk
+
+from gpuprop.backends import threads
+
+DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
+
+
+def few(kind, flags, dtype, **more):
+    flags = frozenset(flags.split())
+    return Setting(kind, flags, flags, dtype, **more)
+
+
+FEW = [
+    few("rmsprop", "propagate", "float32"),
+    few("rmsprop", "momentum nesterov centered inside bias_correction schedule weight_decay decoupled "
+        "clip_value lower[] upper[] skip", "float64"),
+    few("rmsprop", "momentum rate_in_velocity weight_decay maximize clip_norm upper raise", "float16",
+        is_strided=True, ndim=2),
+    few("rmsprop", "centered clip_norm lower skip", "complex64"),
+    few("sgd", "momentum nesterov schedule raise", "bfloat16"),
+    few("adagrad", "inside weight_decay upper[] skip", "float32", is_strided=True, ndim=1),
+    few("adam", "schedule clip_norm propagate", "complex128"),
+    few("adamw", "lower upper skip", "float16"),
+]  # fmt: skip
+
+
+def many(number, **more):
+    """A setting drawn at random, the same for the same number."""
+    random = np.random.default_rng([1, number])
+    kind, flags = drawings.flags(random)
+    _, others = drawings.flags(random, kind, has=flags)
+    setting = Setting(kind, flags, others, str(random.choice(DTYPES)), is_strided=random.random() < 0.4)
+    return setting._replace(**more)
+
+
+@pytest.mark.parametrize("setting", FEW, ids=lambda s: f"{s.kind}-{s.dtype}")
+def test_random_steps(backend, setting):
+    for seed in range(3):
+        walk(setting, backend.name, seed, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, 64, 4))
+def test_more_random_steps(backend, first):
+    steps = 0
+    for number in range(first, first + 4):
+        for seed in range(8 if backend.name != "gpu" else 2):
+            steps += walk(many(number), backend.name, [number, seed], 20)
+    assert steps == (640 if backend.name != "gpu" else 160)  # of 16 tests on 2 backends: 20,480 on the host
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["parallel", "pool"])
+@pytest.mark.parametrize("first", [100, 105])
+def test_random_steps_of_large_arrays_in_threads(layer, first, monkeypatch):
+    if layer == "pool":
+        monkeypatch.setattr(threads, "parallel_layer_is_safe", lambda: False)
+    for number in range(first, first + 5):
+        for seed in range(3):
+            walk(many(number, is_large=True), "cpu", [number, seed], 6)
