@@ -85,7 +85,7 @@ class Walk:
         if ndim is None:  # a bound without dimensions is a number
             of_arrays = {"lower[]", "upper[]"} & (self.setting.flags | self.setting.other_flags)
             ndim = self.random.integers(1 if of_arrays else 0, 4)
-        lengths = [2, 3, 5, 300 // 5**ndim] + ([] if self.setting.ndim else [1])
+        lengths = [2, 3, 5, 300 // 5**ndim] + ([] if self.setting.ndim else [1, int(self.random.integers(2))])
         return tuple(int(self.random.choice(lengths)) for _ in range(ndim))
 
     def numbers(self):
