@@ -7,13 +7,24 @@ is the median of the rounds' ratios, so that a change of the machine's speed mee
 
 from __future__ import annotations
 
-from command_line import Parser, end_cleanly_on_ctrl_c, versions, whole, writable_file
+from command_line import (
+    Parser,
+    choose_backend,
+    progress,
+    say,
+    start,
+    tell,
+    versions,
+    whole,
+    writable_file,
+    write_files,
+    write_json,
+)
 
 if __name__ == "__main__":
-    end_cleanly_on_ctrl_c()  # before the imports that take long
+    start()  # before the imports that take long
 
 import argparse
-import json
 import os
 import random
 import statistics
@@ -42,7 +53,7 @@ VARIANTS = {
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="benchmark.py", description=__doc__.split("\n\n")[0])
+    parser = Parser(__doc__)
     option = parser.add_argument
     option("--device", choices=("auto", "gpu", "cpu"), default="auto")
     option("--sizes", type=lambda t: whole(t, 1), nargs="+", default=SIZES, metavar="N")
@@ -53,10 +64,16 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     option("--rounds", type=lambda t: whole(t, 1), default=15, metavar="N")
     option("--threads", type=lambda t: whole(t, 1), metavar="N", help="CPUs to run on (default: all)")
     option("--json", type=writable_file, metavar="FILE")
-    option("--plot", type=writable_file, metavar="FILE", help="time per parameter against size, a PNG")
+    parser.add_plot("time per parameter against size")
     options = parser.parse_args(arguments)
+    if options.threads and options.threads > cpus():
+        parser.error(f"--threads is {options.threads}, and there are {cpus()} CPUs here to run on")
     parser.check_files(options.plot, options.json)
     return options
+
+
+def cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_cpus(count: int) -> None:
@@ -102,7 +119,7 @@ def measure(
             calls[name] = max(1, min(2000, int(2e-3 / bandwidth.seconds(backend, step, 3))))
     times: dict[str, list[float]] = {name: [] for name in steps}
     order = random.Random(size)
-    for _ in range(rounds):
+    for _ in progress(range(rounds), rounds, f"rounds with {size:,} parameters"):
         for name in order.sample(list(steps), len(steps)):
             problem.start()
             times[name].append(bandwidth.seconds(backend, steps[name], calls[name]))
@@ -127,21 +144,15 @@ def summary(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
 
 def print_table(row: dict[str, Any], peak: float | None) -> None:
     seconds = row["seconds_per_step"]
-    print(f"\n{row['size']:,} parameters, {row['dtype']}, {row['variant']}")
-    print(
-        f"{'':15}{'a step':>12}{'a parameter':>14}{'':>4}{'GB/s':>7}{'of floor':>10}{'of gpuprop':>12}",
-        end="",
-    )
-    print(f"{'of peak':>9}" if peak else "")
+    say(f"\n{row['size']:,} parameters, {row['dtype']}, {row['variant']}")
+    titles = f"{'':15}{'a step':>12}{'a parameter':>14}{'':>4}{'GB/s':>7}{'of floor':>10}{'of gpuprop':>12}"
+    say(titles + (f"{'of peak':>9}" if peak else ""))
     for name, time in sorted(seconds.items(), key=lambda item: item[1]):
         moved = row["bytes_per_step"] / time
-        print(
-            f"{name:15}{time * 1e6:10.2f}us{time / row['size'] * 1e9:12.3f}ns{'':>4}{moved / 1e9:7.1f}",
-            end="",
-        )
+        line = f"{name:15}{time * 1e6:10.2f}us{time / row['size'] * 1e9:12.3f}ns{'':>4}{moved / 1e9:7.1f}"
         for ratio, width in (("ratio_to_floor", 9), ("ratio_to_gpuprop", 11)):
-            print(f"{row[ratio][name]:{width}.2f}x" if row[ratio] else " " * (width + 1), end="")
-        print(f"{moved / peak:9.0%}" if peak else "", flush=True)
+            line += f"{row[ratio][name]:{width}.2f}x" if row[ratio] else " " * (width + 1)
+        say(line + (f"{moved / peak:9.0%}" if peak else ""))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -150,21 +161,21 @@ def main(arguments: list[str] | None = None) -> int:
         use_cpus(options.threads)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
     try:
-        backend = gpuprop.select_backend(options.device)
+        backend = choose_backend(options.device, fallback=False)
         description = backend.describe()
     except (gpuprop.DeviceUnavailableError, ValueError) as error:
-        print(f"benchmark.py: {error}", file=sys.stderr)
+        tell(str(error))
         return 2
     if backend.name == "numpy":
-        print("benchmark.py: the CPU backend needs Numba: python -m pip install numba", file=sys.stderr)
+        tell("the CPU backend needs Numba: python -m pip install numba")
         return 2
     peak = bandwidth.peak_bandwidth(backend)
-    print(f"{description}; {options.rounds} interleaved rounds: medians of times, medians of ratios")
+    say(f"{description}; {options.rounds} interleaved rounds: medians of times, medians of ratios")
     rows, absent = [], {}
     for variant, dtype, size in product(options.variants, options.dtypes, options.sizes):
         itemsize = np.dtype(dtype).itemsize
         if ARRAYS_AT_ONCE * itemsize * size > available_bytes(backend):
-            print(f"\n{size:,} parameters, {dtype}: left out, would not fit in memory")
+            say(f"\n{size:,} parameters, {dtype}: left out, would not fit in memory")
             continue
         times, left_out = measure(backend, variant, size, dtype, options.contenders, options.rounds)
         absent |= left_out
@@ -173,19 +184,18 @@ def main(arguments: list[str] | None = None) -> int:
         rows.append(row)
         print_table(row, peak)
     for name, reason in absent.items():
-        print(f"\nleft out: {name} ({reason})")
+        say(f"\nleft out: {name} ({reason})")
+    if not rows:
+        tell("nothing could be timed")
+        return 2
     report = {"device": description, "versions": versions(), "rounds": options.rounds, "rows": rows}
-    try:
-        if options.json:
-            options.json.write_text(json.dumps(report, indent=1) + "\n")
-        if options.plot:
-            from figures import plot_benchmark
 
-            plot_benchmark(options.plot, report)
-    except OSError as error:
-        print(f"benchmark.py: cannot write {error.filename or 'the file'}: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
+    def draw(file: Path) -> None:
+        from figures import plot_benchmark
+
+        plot_benchmark(file, report)
+
+    return write_files((options.json, lambda file: write_json(file, report)), (options.plot, draw))
 
 
 if __name__ == "__main__":

@@ -9,27 +9,30 @@ from __future__ import annotations
 from command_line import (
     Parser,
     choose_backend,
-    end_cleanly_on_ctrl_c,
-    to_the_end,
+    progress,
+    say,
+    start,
+    tell,
     versions,
     whole,
     writable_file,
+    write_files,
+    write_json,
 )
 
 if __name__ == "__main__":
-    end_cleanly_on_ctrl_c()  # before the imports that take long
+    start()  # before the imports that take long
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from objectives import OBJECTIVES, Objective
-from tqdm import tqdm
 
 import gpuprop
 
@@ -60,7 +63,7 @@ METHODS = {
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="compare_optimizers.py", description=__doc__.split("\n\n")[0])
+    parser = Parser(__doc__)
     option = parser.add_argument
     option("--device", choices=("auto", "gpu", "cpu", "numpy"), default="auto", help="(default: auto)")
     option("--no-fallback", action="store_true", help="fail where the device is not available")
@@ -68,15 +71,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     option("--problems", choices=names, nargs="+", default=names, metavar="NAME", help=", ".join(names))
     option("--steps", type=lambda t: whole(t, 1), metavar="N", help="(default: 1000, or 20 passes over data)")
     option("--seed", type=lambda t: whole(t, 0), default=0, metavar="N", help="of starts and batches")
-    option("--plot", type=writable_file, metavar="FILE", help="f - f* against steps, a PNG")
+    parser.add_plot("f - f* against steps")
     option("--json", type=writable_file, metavar="FILE", help="write every number")
     options = parser.parse_args(arguments)
     parser.check_files(options.plot, options.json)
     return options
-
-
-def tell(line: str) -> None:
-    print(f"compare_optimizers.py: {line}", file=sys.stderr)
 
 
 def run(objective: Objective, method: Method, rate: float, steps: int, seed: int, trial: bool) -> np.ndarray:
@@ -133,7 +132,7 @@ def compete(objective: Objective, method: Method, steps: int, seed: int) -> dict
 def compare(objective: Objective, steps: int, seed: int) -> dict[str, Any]:
     rows = {}
     methods = {k: m for k, m in METHODS.items() if objective.stochastic or not m.only_stochastic}
-    for name in tqdm(methods, desc=objective.title, delay=1, leave=False, disable=None):
+    for name in progress(methods, len(methods), objective.title):
         rows[name] = compete(objective, methods[name], steps, seed)
     about = ("title", "formula", "target", "minimum", "unit", "runs")
     return {key: getattr(objective, key) for key in about} | {"steps": steps, "rows": rows}
@@ -141,24 +140,23 @@ def compare(objective: Objective, steps: int, seed: int) -> dict[str, Any]:
 
 def print_table(problem: dict[str, Any]) -> None:
     length, goal = f"{problem['steps']} {problem['unit']}", f"{problem['unit']} to {problem['target']:g}"
-    print(f"\n{problem['title']}, f = {problem['formula']}: {length}, medians of {problem['runs']} runs")
-    print(f"{'':20}{'learning rate':>13}{goal:>19}{'runs within':>14}{'f - f* at the end':>20}")
+    say(f"\n{problem['title']}, f = {problem['formula']}: {length}, medians of {problem['runs']} runs")
+    say(f"{'':20}{'learning rate':>13}{goal:>19}{'runs within':>14}{'f - f* at the end':>20}")
     rows = problem["rows"].items()
     for name, row in sorted(rows, key=lambda item: (item[1]["steps_to_target"], item[1]["final"])):
         steps = row["steps_to_target"] if row["steps_to_target"] < math.inf else "not reached"
-        print(f"{name:20}{row['learning_rate']:13.3g}{steps:>19}{row['runs_within']:14}{row['final']:20.1e}")
-    sys.stdout.flush()
+        say(f"{name:20}{row['learning_rate']:13.3g}{steps:>19}{row['runs_within']:14}{row['final']:20.1e}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     try:
-        backend = choose_backend(options.device, not options.no_fallback, tell)
+        backend = choose_backend(options.device, not options.no_fallback)
     except (gpuprop.DeviceUnavailableError, ValueError) as error:
         tell(str(error))
         return 2
     tell(f"running on {backend.name}: {backend.describe()}")
-    print(
+    say(
         f"Learning rates: each optimizer's best of {len(RATES) + 2}, found on other runs than those below: "
         f"{RATES[0]:.3g} to {RATES[-1]:.3g} by\nfactors of {RATES[1] / RATES[0]:.3g}, then {FINER:.3g} times "
         "more and less than the best. A run is at the target from where it stays there."
@@ -171,7 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
             problem = compare(objective, steps, options.seed)
         except ImportError as error:
             absent[name] = f'{error}; mend: python -m pip install "gpuprop[compare]"'
-            print(f"\nleft out: {OBJECTIVES[name].title} ({absent[name]})")
+            say(f"\nleft out: {OBJECTIVES[name].title} ({absent[name]})")
         except MemoryError:
             tell(f"not enough memory for {steps} steps; choose fewer with --steps")
             return 2
@@ -179,23 +177,19 @@ def main(arguments: list[str] | None = None) -> int:
             objectives[name], problems[name] = objective, problem
             print_table(problem)
     if not problems:
+        tell("nothing could be compared")
         return 2
     report: dict[str, Any] = {"device": backend.name, "device_description": backend.describe()}
     report |= {"versions": versions(), "seed": options.seed, "learning_rates": RATES, "finer": FINER}
     report |= {"problems": problems, "left_out": absent}
-    try:
-        if options.json:
-            numbers = json.loads(json.dumps(report), parse_constant=lambda _: None)  # JSON has no infinity
-            options.json.write_text(json.dumps(numbers, indent=1) + "\n")
-        if options.plot:
-            from figures import plot_comparison
 
-            plot_comparison(options.plot, report, objectives)
-    except OSError as error:
-        tell(f"cannot write {error.filename or 'the file'}: {error.strerror}")
-        return 1
-    return 0
+    def draw(file: Path) -> None:
+        from figures import plot_comparison
+
+        plot_comparison(file, report, objectives)
+
+    return write_files((options.json, lambda file: write_json(file, report)), (options.plot, draw))
 
 
 if __name__ == "__main__":
-    sys.exit(to_the_end(main))
+    sys.exit(main())

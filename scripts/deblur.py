@@ -7,12 +7,13 @@ Matplotlib's sample data.
 
 from __future__ import annotations
 
-from command_line import Parser, end_cleanly_on_ctrl_c, whole, writable_file
+from command_line import Parser, progress, say, start, tell, whole, write_files
 
 if __name__ == "__main__":
-    end_cleanly_on_ctrl_c()  # before the imports that take long
+    start()  # before the imports that take long
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,41 +64,45 @@ def signal_to_noise(image: np.ndarray, truth: np.ndarray) -> float:
 
 def restore(spectrum: np.ndarray, measured: np.ndarray, steps: int) -> tuple[Any, np.ndarray]:
     """The result, and after each step f and the largest component of the projected gradient."""
-    start, args, history = np.clip(measured, 0, 1), (spectrum, measured), []
+    first, args, history = np.clip(measured, 0, 1), (spectrum, measured), []
+    counter = progress(range(steps), steps, "step")
 
     def record(*, intermediate_result: Any) -> None:
+        next(counter, None)
         x = intermediate_result.x
         gradient = np.clip(objective(x, *args)[1], x - 1, x)
         history.append((intermediate_result.fun, abs(gradient).max()))
 
     method = gpuprop.RMSProp(cosine_decay_schedule(0.01, steps), momentum=0.9, bias_correction=True)
     result = gpuprop.minimize(
-        objective, start, args=args, jac=True, method=method, bounds=(0, 1), callback=record,
+        objective, first, args=args, jac=True, method=method, bounds=(0, 1), callback=record,
         options={"maxiter": steps, "gtol": 1e-6},
     )  # fmt: skip
     return result, np.array(history)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="deblur.py", description=__doc__.split("\n\n")[0])
+    parser = Parser(__doc__)
     parser.add_argument(
         "--steps", type=lambda t: whole(t, 1), default=600, metavar="N", help="(default: 600)"
     )
-    parser.add_argument("--plot", type=writable_file, metavar="FILE", help="before and after, a PNG")
+    parser.add_plot("before and after")
     options = parser.parse_args(arguments)
+    parser.check_files(options.plot)
     try:
         truth = photograph()
-    except ImportError as error:
-        parser.error(f'{error}; mend: python -m pip install "gpuprop[plot]"')
+    except (ImportError, OSError) as error:
+        parser.error(f'no photograph: {error}; mend: python -m pip install "gpuprop[plot]"')
     spectrum = blur_spectrum(truth.shape)
     measured = convolved(truth, spectrum) + NOISE * np.random.default_rng(1).normal(size=truth.shape)
-    print(gpuprop.check_gradient(objective, True, measured, args=(spectrum, measured)))
+    tell("checking the gradient")
+    say(str(gpuprop.check_gradient(objective, True, measured, args=(spectrum, measured))))
+    tell(f"restoring {truth.shape[0]} x {truth.shape[1]} grey values in at most {options.steps} steps")
     result, history = restore(spectrum, measured, options.steps)
     before, after = (signal_to_noise(image, truth) for image in (measured, result.x))
-    print(
-        f"{result.message} f = {result.fun:.6g} after {result.nit} steps: {before:.1f} dB to {after:.1f} dB"
-    )
-    if options.plot:
+    say(f"{result.message} f = {result.fun:.6g} after {result.nit} steps: {before:.1f} dB to {after:.1f} dB")
+
+    def draw(file: Path) -> None:
         from figures import plot_restoration
 
         titles = (
@@ -106,8 +111,9 @@ def main(arguments: list[str] | None = None) -> int:
             f"after {result.nit} steps ({after:.1f} dB)",
         )
         images = dict(zip(titles, (truth, measured, result.x), strict=True))
-        plot_restoration(options.plot, images, history)
-    return 0
+        plot_restoration(file, images, history)
+
+    return write_files((options.plot, draw))
 
 
 if __name__ == "__main__":

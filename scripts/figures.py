@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,35 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 
+def format_of(file: Path) -> str:
+    """What the extension says; a PNG without one."""
+    return file.suffix[1:].lower() or "png"
+
+
+def check_format(file: Path) -> None:
+    """Raise what matplotlib would, of the format of `file`, by writing a letter to memory."""
+    figure = plt.figure(figsize=(1, 1))
+    figure.text(0, 0, "x")
+    try:
+        figure.savefig(io.BytesIO(), format=format_of(file))
+    finally:
+        plt.close(figure)
+
+
+def save(figure: Any, file: Path, dpi: int = 130) -> None:
+    """By way of memory, so that only what is whole is written and only the system's errors remain."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=dpi, format=format_of(file))
+    plt.close(figure)
+    file.write_bytes(picture.getvalue())
+
+
 def plot_descent(file: Path, path: np.ndarray, optimizer: Any) -> None:
     """The path over the contours of x^2 + y^2, and the distance to the minimum by epoch.
 
     Parameters
     ----------
     file : Path
-        Of the PNG.
     path : ndarray, shape (epochs + 2, 1 or 2)
         From the start on. A path of one parameter lies on y = 0.
     """
@@ -49,8 +72,7 @@ def plot_descent(file: Path, path: np.ndarray, optimizer: Any) -> None:
     decay.semilogy(np.arange(-1, len(path) - 1), distance, color="#b3361b")
     decay.set(xlabel="epoch", ylabel="distance to the minimum", title="Convergence")
     decay.grid(True, which="major", alpha=0.3)
-    figure.savefig(file, dpi=130, format="png")
-    plt.close(figure)
+    save(figure, file)
 
 
 def plot_benchmark(file: Path, report: dict[str, Any]) -> None:
@@ -59,7 +81,6 @@ def plot_benchmark(file: Path, report: dict[str, Any]) -> None:
     Parameters
     ----------
     file : Path
-        Of the PNG.
     report : dict
         What ``benchmark.py --json`` writes.
     """
@@ -85,8 +106,7 @@ def plot_benchmark(file: Path, report: dict[str, Any]) -> None:
         panel.grid(True, which="major", alpha=0.3)
     panels[0][0].set_ylabel("time per parameter in ns")
     panels[0][-1].legend(loc="upper right")
-    figure.savefig(file, dpi=130, format="png")
-    plt.close(figure)
+    save(figure, file)
 
 
 #: A colour for each family, which everyone can tell apart (Okabe and Ito's), a line for each member.
@@ -112,7 +132,6 @@ def plot_comparison(file: Path, report: dict[str, Any], objectives: dict[str, An
     Parameters
     ----------
     file : Path
-        Of the PNG.
     report : dict
         What ``compare_optimizers.py --json`` writes.
     objectives : dict
@@ -136,8 +155,7 @@ def plot_comparison(file: Path, report: dict[str, Any], objectives: dict[str, An
         figure.legend(handles=handles, loc="outside lower center", ncols=5)
     else:
         panels[-1, 1].legend(handles=handles, loc="center")
-    figure.savefig(file, dpi=130, format="png")
-    plt.close(figure)
+    save(figure, file)
 
 
 def draw_curves(panel: Any, problem: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +202,6 @@ def plot_restoration(file: Path, images: dict[str, np.ndarray], history: np.ndar
     Parameters
     ----------
     file : Path
-        Of the PNG.
     images : dict of str to ndarray
         Three, of grey values in [0, 1].
     history : ndarray, shape (steps, 2)
@@ -202,5 +219,4 @@ def plot_restoration(file: Path, images: dict[str, np.ndarray], history: np.ndar
     curves.set_title("the descent", fontsize=11)
     curves.legend(frameon=False, fontsize=9)
     curves.grid(True, which="major", alpha=0.3)
-    figure.savefig(file, dpi=110, format="png")
-    plt.close(figure)
+    save(figure, file, dpi=110)

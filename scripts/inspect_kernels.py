@@ -6,6 +6,11 @@ knows the architecture, PTX elsewhere.
 
 from __future__ import annotations
 
+from command_line import Parser, say, start, tell
+
+if __name__ == "__main__":
+    start()  # before the imports that take long
+
 import argparse
 import sys
 from collections.abc import Iterator
@@ -13,7 +18,6 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from command_line import Parser
 
 import gpuprop
 from gpuprop import bandwidth
@@ -98,33 +102,33 @@ def kernel_rows(names: list[str], dtypes: list[str], architectures: list[int]) -
 
 def print_kernels(names: list[str], dtypes: list[str], architectures: list[int]) -> None:
     cards = " | ".join(f"{card}, ms" for card in CARDS)
-    print(
+    say(
         "| rule | dtype | architecture | read from | loads, bits | stores, bits | bytes moved / least | "
         f"registers | local bytes | float64 ops | special functions | slow-path calls | {cards} |"
     )
-    print("| --- " * 4 + "| ---: " * (8 + len(CARDS)) + "|")
+    say("| --- " * 4 + "| ---: " * (8 + len(CARDS)) + "|")
     for row in kernel_rows(names, dtypes, architectures):
-        print(row, flush=True)
+        say(row)
 
 
 def print_unfused(dtype: str) -> None:
     itemsize = np.dtype(dtype).itemsize
     for title, operations in UNFUSED.items():
-        print(f"\n{title}, {dtype}:\n")
-        print(f"| operation | reads | writes | bytes a parameter | {', ms | '.join(CARDS)}, ms |")
-        print("| --- " + "| ---: " * (3 + len(CARDS)) + "|")
+        say(f"\n{title}, {dtype}:\n")
+        say(f"| operation | reads | writes | bytes a parameter | {', ms | '.join(CARDS)}, ms |")
+        say("| --- " + "| ---: " * (3 + len(CARDS)) + "|")
         for text, reads, writes in operations:
             moved = (reads + writes) * itemsize
-            print(f"| `{text}` | {reads} | {writes} | {moved} | {milliseconds(moved)} |")
+            say(f"| `{text}` | {reads} | {writes} | {moved} | {milliseconds(moved)} |")
         reads, writes = (sum(o[k] for o in operations) for k in (1, 2))
         moved = (reads + writes) * itemsize
         fused = bandwidth.bytes_per_parameter(RULES["rmsprop"], itemsize)
-        print(f"| all, {moved / fused:.1f} x fused | {reads} | {writes} | {moved} | {milliseconds(moved)} |")
+        say(f"| all, {moved / fused:.1f} x fused | {reads} | {writes} | {moved} | {milliseconds(moved)} |")
 
 
 def main(arguments: list[str] | None = None) -> int:
     dtypes = [dtype.name for dtype in checks.COMPUTE_DTYPE]
-    parser = Parser(prog="inspect_kernels.py", description=__doc__.split("\n\n")[0])
+    parser = Parser(__doc__)
     option = parser.add_argument
     option("--rules", choices=RULES, nargs="+", default=list(RULES), metavar="NAME")
     option("--dtypes", choices=dtypes, nargs="+", default=dtypes)
@@ -140,8 +144,10 @@ def main(arguments: list[str] | None = None) -> int:
     for architecture in chosen:
         if architecture not in known:
             parser.error(f"this NVRTC knows {', '.join(map(str, known))} of ours, not {architecture}")
+    kernels = len(options.rules) * len(options.dtypes)
+    tell(f"compiling for each of {len(chosen)} architectures: {kernels} kernels")
     print_kernels(options.rules, options.dtypes, chosen)
-    print("\nTimes are for 10^9 parameters at the bandwidth of the card's data sheet.")
+    say("\nTimes are for 10^9 parameters at the bandwidth of the card's data sheet.")
     print_unfused("float32")
     return 0
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 from command_line import (
     Parser,
     choose_backend,
-    end_cleanly_on_ctrl_c,
-    to_the_end,
+    progress,
+    say,
+    start,
+    tell,
     versions,
     whole,
     writable_file,
+    write_files,
+    write_json,
 )
 
 if __name__ == "__main__":
-    end_cleanly_on_ctrl_c()  # before the imports that take long
+    start()  # before the imports that take long
 
 import argparse
-import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ HYPERPARAMETERS = ("learning_rate", "rho", "epsilon")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, gpuprop.RMSProp]:
-    parser = Parser(prog="run_quadratic.py", description=__doc__.split("\n\n")[0])
+    parser = Parser(__doc__)
     option = parser.add_argument
     option("--device", choices=("auto", "gpu", "cpu", "numpy"), default="auto", help="(default: auto)")
     option("--no-fallback", action="store_true", help="fail where the device is not available")
@@ -54,7 +56,7 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     option("--learning-rate", type=float, default=0.1, metavar="X")
     option("--rho", type=float, default=0.9, metavar="X")
     option("--epsilon", type=float, default=1e-6, metavar="X")
-    option("--plot", type=writable_file, metavar="FILE", help="write a PNG of the path (needs matplotlib)")
+    parser.add_plot("the path")
     option("--json", type=writable_file, metavar="FILE", help="write the trajectory and the speed")
     options = parser.parse_args(arguments)
     try:
@@ -63,19 +65,6 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
         parser.error(str(error))
     parser.check_files(options.plot, options.json)
     return options, optimizer
-
-
-def tell(line: str) -> None:
-    print(f"run_quadratic.py: {line}", file=sys.stderr)
-
-
-def progress(total: int) -> Any:
-    """A bar on stderr, which shows after a second where stderr is a terminal."""
-    if not sys.stderr.isatty():
-        return None
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit="epoch", delay=1.0, leave=False)
 
 
 def minimise(
@@ -96,21 +85,14 @@ def minimise(
     grad = xp.empty_like(x)
     state = optimizer.init(x, backend=backend)
     path, seconds = [x[:2].copy()], []
-    bar = progress(options.epochs + 1)
-    try:
-        for epoch in range(options.epochs + 1):
-            xp.multiply(x, 2, out=grad)
-            seconds.append(bandwidth.seconds(backend, lambda: optimizer.step(x, grad, state)))
-            path.append(x[:2].copy())
-            if epoch % options.every == 0:
-                with np.printoptions(threshold=100):
-                    line = f"Epoch {epoch}, current state: {backend.to_host(x)}"
-                bar.write(line) if bar else print(line)
-            if bar:
-                bar.update()
-    finally:
-        if bar:
-            bar.close()
+    epochs = options.epochs + 1
+    for epoch in progress(range(epochs), epochs, "epoch"):
+        xp.multiply(x, 2, out=grad)
+        seconds.append(bandwidth.seconds(backend, lambda: optimizer.step(x, grad, state)))
+        path.append(x[:2].copy())
+        if epoch % options.every == 0:
+            with np.printoptions(threshold=100):
+                say(f"Epoch {epoch}, current state: {backend.to_host(x)}")
     return np.array([backend.to_host(point) for point in path]), seconds
 
 
@@ -132,20 +114,10 @@ def speed(options: argparse.Namespace, backend: gpuprop.Backend, seconds: list[f
     }
 
 
-def write_json(file: Path, report: dict[str, Any]) -> None:
-    def finite(value: Any) -> Any:
-        if isinstance(value, list):
-            return [finite(v) for v in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    text = json.dumps({key: finite(value) for key, value in report.items()}, indent=1, allow_nan=False)
-    file.write_text(text + "\n")
-
-
 def main(arguments: list[str] | None = None) -> int:
     options, optimizer = parse_arguments(arguments)
     try:
-        backend = choose_backend(options.device, not options.no_fallback, tell)
+        backend = choose_backend(options.device, not options.no_fallback)
         tell(f"running on {backend.name}: {backend.describe()}")
         path, seconds = minimise(options, optimizer, backend)
     except (gpuprop.DeviceUnavailableError, ValueError) as error:
@@ -155,12 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
         itemsize = np.dtype(options.dtype).itemsize
         tell(f"not enough memory for 3 arrays of {options.size} parameters of {itemsize} bytes")
         return 2
-    try:
-        report(options, optimizer, backend, path, seconds)
-    except OSError as error:
-        tell(f"cannot write {error.filename or 'the file'}: {error.strerror}")
-        return 1
-    return 0
+    return report(options, optimizer, backend, path, seconds)
 
 
 def report(
@@ -169,8 +136,8 @@ def report(
     backend: gpuprop.Backend,
     path: np.ndarray,
     seconds: list[float],
-) -> None:
-    """The speed of a large run on stderr, and the files asked for."""
+) -> int:
+    """The speed of a large run on stderr, and the files asked for; the exit code."""
     measured = speed(options, backend, seconds) if options.json or options.size >= LARGE else {}
     if options.size >= LARGE:
         share = measured["share_of_memory_bandwidth"]
@@ -178,16 +145,20 @@ def report(
             f"{measured['seconds_per_step'] * 1e3:.3g} ms a step, {measured['gigabytes_per_second']:.3g} GB/s"
             + (f", {share:.0%} of this machine's memory bandwidth" if share else "")
         )
-    if options.json:
+
+    def save(file: Path) -> None:
         about = {"device": backend.name, "device_description": backend.describe(), "versions": versions()}
         about |= {"hyperparameters": {name: getattr(optimizer, name) for name in HYPERPARAMETERS}}
         about |= {"size": options.size, "dtype": options.dtype}
-        write_json(options.json, {**measured, **about, "trajectory": path.tolist()})
-    if options.plot:
+        write_json(file, {**measured, **about, "trajectory": path.tolist()})
+
+    def draw(file: Path) -> None:
         from figures import plot_descent
 
-        plot_descent(options.plot, path, optimizer)
+        plot_descent(file, path, optimizer)
+
+    return write_files((options.json, save), (options.plot, draw))
 
 
 if __name__ == "__main__":
-    sys.exit(to_the_end(main))
+    sys.exit(main())

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,3 +83,64 @@ def test_a_failure_is_shown_not_raised(small, capsys, monkeypatch):
     monkeypatch.setattr(selfcheck, "speed", fail)
     assert selfcheck.main() == 1
     assert "FAILED: RuntimeError: the card has fallen off the bus" in capsys.readouterr().out
+
+
+def test_each_part_is_told_before_it_runs(small, capsys, monkeypatch):
+    assert selfcheck.main() == 0
+    told = capsys.readouterr().err.splitlines()
+    for name in ("float16", "float32", "float64"):
+        assert f"selfcheck: cpu: the article's trajectory and the family's in {name}" in told
+    assert told[-1] == "selfcheck: cpu: timing a step of 65,536 parameters"
+    monkeypatch.setattr(sys, "stderr", None)
+    assert selfcheck.main() == 0
+    assert capsys.readouterr().out.endswith("selfcheck: good\n")
+
+
+def test_unknown_arguments_are_one_line_and_exit_2(capsys):
+    for arguments in (["--anything"], ["gpu"], ["--help=1"]):
+        with pytest.raises(SystemExit, match="2"):
+            selfcheck.main(arguments)
+        printed = capsys.readouterr()
+        assert (printed.out, len(printed.err.splitlines())) == ("", 1)
+    with pytest.raises(SystemExit, match="0"):
+        selfcheck.main(["--help"])
+    printed = capsys.readouterr()
+    assert printed.out.startswith("usage: python -m gpuprop.selfcheck [-h]\n")
+    assert printed.err == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize(
+    ("redirect", "code", "errors"),
+    [
+        (">&-", 2, "selfcheck: stdout is closed; send it to a file, or to /dev/null\n"),
+        (">/dev/full", 2, "selfcheck: cannot write to stdout: No space left on device\n"),
+        ("--anything 2>/dev/full", 2, ""),
+        pytest.param(">/dev/full 2>/dev/full", 2, "", marks=pytest.mark.slow),
+        pytest.param("--help >/dev/full 2>&-", 2, "", marks=pytest.mark.slow),
+        pytest.param("2>/dev/full", 0, "", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("optimized", ["", pytest.param("2", marks=pytest.mark.slow)])
+def test_streams_that_cannot_be_written(redirect, code, errors, optimized):
+    done = subprocess.run(
+        f"{sys.executable} -m gpuprop.selfcheck {redirect}", shell=True, capture_output=True, text=True,
+        env={**os.environ, "PYTHONOPTIMIZE": optimized, "PYTHONUNBUFFERED": ""}, timeout=100,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, errors)
+    assert done.stdout.endswith("selfcheck: good\n" if code == 0 else "")
+
+
+def test_a_folder_that_is_gone_and_ctrl_c(small, tmp_path, monkeypatch, capsys):
+    def interrupt(backend):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(selfcheck, "speed", interrupt)
+    assert selfcheck.main() == 130
+    assert capsys.readouterr().err.endswith("selfcheck: interrupted\n")
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert selfcheck.main() == 2
+    assert capsys.readouterr().err.startswith("selfcheck: cannot go on in this folder: ")

@@ -209,6 +209,7 @@ def test_without_scikit_learn_its_problem_is_left_out(monkeypatch, capsys):
     assert line.endswith('; mend: python -m pip install "gpuprop[compare]")')
     assert list(table(out)) == ["saddle"]
     assert main(["--device", "numpy", "--problems", "logistic"]) == 2
+    assert capsys.readouterr().err.endswith("nothing could be compared\n")
 
 
 def test_falls_back_and_says_so(capsys):
@@ -277,9 +278,9 @@ def test_more_steps_than_memory_is_one_line_and_exit_2(capsys):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
-def test_a_full_disk_is_one_line_and_exit_1(capsys):
+def test_a_full_disk_is_one_line_and_exit_2(capsys):
     arguments = ["--device", "numpy", "--steps", "1", "--problems", "saddle", "--json", "/dev/full"]
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
 
 

@@ -73,6 +73,8 @@ def test_without_fallback_a_missing_device_is_an_error():
         (["--plot", "/"], "cannot write '/': it is a folder"),
         (["--size", str(10**15)], "not enough memory for 3 arrays of 1000000000000000 parameters"),
         (["--json", "f", "--plot", "./f"], "--plot and --json name the same file, 'f'"),
+        (["--plot", "a.docx"], "argument --plot: cannot write 'a.docx': Format 'docx' is not supported"),
+        (["--json", "f" * 300], "': File name too long"),
         (["--size", "1e400"], "'1e400' is not a whole number"),
         (["--fast"], "unrecognized arguments: --fast"),
     ],
@@ -142,11 +144,13 @@ def test_a_large_run_says_how_fast_it_was():
     assert "% of this machine's memory bandwidth" in done.stderr
 
 
-def test_plot_is_a_picture(tmp_path):
-    file = tmp_path / "path.png"
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+def test_plot_is_a_picture_in_the_format_of_its_name(tmp_path, extension):
+    file = tmp_path / f"path{extension}"
     assert run("--device", "numpy", "--size", 1, "--plot", file).returncode == 0
     import matplotlib.image
 
+    assert file.read_bytes().startswith(b"\x89PNG" if extension == ".png" else b"\xff\xd8\xff")
     picture = matplotlib.image.imread(file)
     assert picture.shape[0] > 300
     assert picture.shape[1] > 600
@@ -166,7 +170,7 @@ def test_checking_a_file_leaves_it_as_it_was(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
 def test_a_full_disk_is_one_line():
     done = run("--device", "numpy", "--plot", "/dev/full")
-    assert (done.returncode, done.stdout) == (1, article.LINES)
+    assert (done.returncode, done.stdout) == (2, article.LINES)
     assert "No space left on device" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
