@@ -135,3 +135,19 @@ def test_a_number_out_of_range_is_refused_also_in_an_array():
     for value in (np.array([-1.0]), np.array(np.inf), np.ma.array([-1.0])):
         with pytest.raises(ValueError, match=r"^learning_rate is .+; it must be finite and at least 0$"):
             gpuprop.RMSProp(value)
+
+
+@pytest.mark.parametrize("hold", [np.array, lambda value: np.array([value]), Foreign])
+@pytest.mark.parametrize("make", [gpuprop.RMSProp, gpuprop.RMSProp.optax, gpuprop.RMSProp.keras])
+def test_a_schedule_may_give_an_array_of_one_number(make, hold):
+    ends = []
+    for rate in (0.1, hold(0.1), lambda step: hold(0.1)):
+        x, optimizer = np.ones(3), make(rate)
+        state = optimizer.init(x)
+        for _ in range(2):
+            optimizer.step(x, x.copy(), state)
+        ends.append(x.tolist())
+    assert ends[0] == ends[1] == ends[2]
+    several = make(lambda step: hold([0.1, 0.2]))
+    with pytest.raises(TypeError, match="must be a real number"):
+        several.step(x, x.copy(), several.init(x))

@@ -88,7 +88,7 @@ class DriverOptions:
     def __post_init__(self) -> None:
         for name in ("gtol", "xtol", "ftol", "maxtime"):
             if getattr(self, name) is not None:
-                number(name, getattr(self, name))
+                object.__setattr__(self, name, number(name, getattr(self, name)))
         for name, least in (("maxiter", 0), ("maxfev", 1), ("check_every", 1)):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, whole(name, getattr(self, name), least))

@@ -158,14 +158,15 @@ class Optimizer(ABC):
             self._take_over(state, x)
         scalars = self._constant_scalars
         if scalars is None:
-            if self._has_a_past and backend.is_capturing(x):
+            if backend.name == "gpu" and self._has_a_past and backend.is_capturing(x):
                 raise _captured("learning rate or its bias correction changes with the step")
             scalars = self._ordered(self._scalars_at(state.step))
         if self._is_plain:
             backend.update(rule, arrays, scalars, state._clock)
         else:
             self._guarded_update(rule, arrays, scalars, state)
-        state.optimizer = self
+        if last is not self:
+            state.optimizer = self
 
     def _take_over(self, state: State, x: Any) -> None:
         """Make sure that a state which another optimizer has stepped means the same to this one."""

@@ -82,7 +82,7 @@ class Conventions:
         if differentiable:
             raise ValueError(f"differentiable is {differentiable!r}; steps are in place, so it must be False")
         return cls(
-            learning_rate=_scalar(lr),
+            learning_rate=lr,
             rho=alpha,
             epsilon=eps,
             momentum=momentum,
@@ -308,7 +308,7 @@ class Conventions:
         Chainer 7.8.1, ``chainer/optimizers/rmsprop.py``,
         https://docs.chainer.org/en/stable/reference/generated/chainer.optimizers.RMSprop.html
         """
-        return cls(learning_rate=_scalar(lr), rho=alpha, epsilon=eps, epsilon_inside_sqrt=eps_inside_sqrt)
+        return cls(learning_rate=lr, rho=alpha, epsilon=eps, epsilon_inside_sqrt=eps_inside_sqrt)
 
 
 @dataclass(frozen=True)
@@ -318,23 +318,16 @@ class _Schedule:
     function: Callable[..., Any]
     takes_step: bool
 
-    def __call__(self, step: int) -> float:
-        return float(self.function(step) if self.takes_step else self.function())
+    def __call__(self, step: int) -> Any:
+        return self.function(step) if self.takes_step else self.function()
 
 
 def _schedule(value: Any, may_take_nothing: bool = False) -> Any:
     from gpuprop.schedules import Schedule  # whose module needs this package
 
-    if not callable(value):
-        return _scalar(value)
-    if isinstance(value, Schedule):
+    if not callable(value) or isinstance(value, Schedule):
         return value
     return _Schedule(value, not (may_take_nothing and _takes_nothing(value)))
-
-
-def _scalar(value: Any) -> Any:
-    """A number, also where another library keeps it in an array."""
-    return value.item() if hasattr(value, "item") else value
 
 
 def _takes_nothing(function: Callable[..., Any]) -> bool:
