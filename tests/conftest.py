@@ -44,6 +44,19 @@ def cupy():
     return pytest.importorskip("cupy")
 
 
+@pytest.fixture(scope="session")
+def nvidias_compiler():
+    """CuPy also runs where something else stands in for NVRTC."""
+    pytest.importorskip("cupy", reason="CuPy generates the kernels")
+    nvrtc = pytest.importorskip("gpuprop.backends.nvrtc")
+    try:
+        code, _ = nvrtc._run('extern "C" __global__ void nothing() {}', "compute_80", "ptx")
+    except Exception as error:
+        pytest.skip(f"NVRTC cannot be used: {error}")
+    if b"\n.target sm_80" not in code:
+        pytest.skip("the NVRTC that CuPy uses here is not NVIDIA's: it writes no PTX")
+
+
 @pytest.fixture
 def other_device(cupy):
     """A device that is not the current one."""

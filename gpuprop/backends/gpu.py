@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from operator import setitem
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,12 +74,21 @@ class GPUBackend(Backend):
     def update(
         self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], clock: Any, skipped: Any = None
     ) -> None:
-        mode: Mode = "plain" if skipped is None else "skip"
-        x, launch = self._launch(mode, rule, arrays, scalars, skipped)
-        with self._current(x):
-            # What is recorded into a graph is done later, and as often as that is launched.
-            now = clock.item(1) + (not self._captures())
-            at_once(launch, partial(clock.fill, now))
+        x, launch = self._launch("plain" if skipped is None else "skip", rule, arrays, scalars, skipped)
+        if x.data.device_id == self._current_device():
+            self._step(launch, clock)
+        else:
+            with x.device:
+                self._step(launch, clock)
+
+    def _step(self, launch: partial[Any], clock: Any) -> None:
+        # What is recorded into a graph is done later, and as often as that is launched.
+        now = clock.item(1) + (not self._captures())
+        try:
+            at_once(partial(setitem, clock, 0, now), launch, partial(setitem, clock, 1, now))
+        except BaseException:  # where nothing has been launched, nothing has begun
+            clock[0] = clock[1]
+            raise
 
     @np.errstate(all="ignore")
     def count_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> int:
@@ -98,7 +107,8 @@ class GPUBackend(Backend):
             arrays = prepare(self, rule, arrays)
         first = len(rule.reads)
         x = arrays[first]
-        key = rule, x.dtype.char, mode, *map(type, scalars)
+        # The one scalar that may be on the device is the factor of a norm.
+        key = rule, x.dtype.char, mode, self._ndarray in map(type, scalars)
         if key not in self._kernels:
             on_device = [
                 n for n, s in zip(rule.scalars, scalars, strict=True) if isinstance(s, self._ndarray)
@@ -107,9 +117,6 @@ class GPUBackend(Backend):
         more = () if counter is None else (counter,)
         return x, partial(self._kernels[key], *arrays[:first], *scalars, *arrays[first:], *more)
 
-    def _current(self, x: Any) -> AbstractContextManager[Any]:
-        return nullcontext() if x.data.device_id == self._current_device() else x.device
-
     def _captures(self) -> bool:
         return self._stream_is_capturing(self._current_stream().ptr)
 
@@ -117,7 +124,7 @@ class GPUBackend(Backend):
         array = self.adopt("x", array)
         if not isinstance(array, self._ndarray):
             return False  # for the checks to refuse
-        with self._current(array):
+        with array.device:
             return self._captures()
 
     def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool, workspace: Any) -> Any:

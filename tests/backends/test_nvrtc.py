@@ -26,16 +26,7 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def nvidias_compiler():
-    """CuPy also runs where something else stands in for NVRTC."""
-    try:
-        code, _ = nvrtc._run('extern "C" __global__ void nothing() {}', "compute_80", "ptx")
-    except Exception as error:
-        pytest.skip(f"NVRTC cannot be used: {error}")
-    if b"\n.target sm_80" not in code:
-        pytest.skip("the NVRTC that CuPy uses here is not NVIDIA's: it writes no PTX")
-
+pytestmark = pytest.mark.usefixtures("nvidias_compiler")
 
 #: The oldest, the oldest whose machine code can be read, A100 and the newest; the others are left to CI.
 FIRST = (70, 75, 80, 120)

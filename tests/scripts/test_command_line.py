@@ -122,11 +122,11 @@ def as_usual(script):
         ("", "--other", {}, 2),
     ],
 )
-def test_every_script_in_odd_places(script, options, redirect, environment, code, tmp_path):
+def test_every_script_in_odd_places(script, options, redirect, environment, code, tmp_path, request):
     if script == "deblur.py":
         pytest.importorskip("matplotlib")
     if script == "inspect_kernels.py":
-        pytest.importorskip("cupy")
+        request.getfixturevalue("nvidias_compiler")
     path, arguments, plain = SCRIPTS / script, COMMANDS[script].split(), as_usual(script)
     done = shell(*options.split(), path, *arguments, redirect=redirect, cwd=tmp_path, **environment)
     assert done.returncode == code
