@@ -160,7 +160,7 @@ class Optimizer(ABC):
         if scalars is None:
             if backend.name == "gpu" and self._has_a_past and backend.is_capturing(x):
                 raise _captured("learning rate or its bias correction changes with the step")
-            scalars = self._ordered(self._scalars_at(state.step))
+            scalars = self._ordered(self._scalars_at(state._clock.item(1)))
         if self._is_plain:
             backend.update(rule, arrays, scalars, state._clock)
         else:
