@@ -65,7 +65,7 @@ class Schedule:
         if steps.dtype.kind not in "iuf":
             raise TypeError(f"step is {step!r}; it must be a number of steps taken, or an array of such")
         # One by one: NumPy's own functions may differ from Python's in the last bit.
-        rates = [check.real("a rate", self._at(each)) for each in steps.ravel().tolist()]
+        rates = [self._at(each) for each in steps.ravel().tolist()]
         return np.array(rates, dtype=np.float64).reshape(steps.shape)[()]
 
     def _at(self, step: Any) -> float:
@@ -340,7 +340,7 @@ class join_schedules(Schedule):
     def _at(self, step: int) -> float:
         passed = bisect_right(self.boundaries, step)
         begin = self.boundaries[passed - 1] if passed else 0
-        return self.schedules[passed](step - begin)
+        return check.real("a rate", self.schedules[passed](step - begin))
 
 
 def _between(start: float, end: float, share: float) -> float:

@@ -171,9 +171,13 @@ def test_a_torch_step_is_that_of_its_numpy_view(torch):
     "x", [[1.0, 2.0], None, 3.0, (1.0,), "text", np.float64(2), {"x": 1}, object(), np.ones]
 )
 @pytest.mark.parametrize("make", [RMSProp, gpuprop.SGD])
-@pytest.mark.parametrize("guarded", [False, True])
-def test_what_is_no_array_is_a_type_error_with_a_sentence(backend, make, x, guarded):
-    optimizer = make(nonfinite="skip" if guarded else "propagate", clip_norm=1.0 if guarded else None)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"clip_norm": 1.0}, {"nonfinite": "raise"}, {"clip_norm": 1.0, "nonfinite": "skip"}],
+    ids=["plain", "clip", "raise", "both"],
+)
+def test_what_is_no_array_is_a_type_error_with_a_sentence(backend, make, x, options):
+    optimizer = make(**options)
     good, grad = backend.asarray(np.ones(2)), backend.asarray(np.ones(2))
     state = optimizer.init(good, backend=backend)
     for _ in range(2):
@@ -188,6 +192,20 @@ def test_what_is_no_array_is_a_type_error_with_a_sentence(backend, make, x, guar
     with pytest.raises(TypeError, match=r"^grad is an? .*; it must be"):
         optimizer.step(good, x, state)
     assert state.step == 2
+
+
+def test_a_state_with_an_array_that_is_none_is_not_saved(backend, tmp_path):
+    x = backend.asarray(np.ones(2))
+    state = RMSProp().init(x, backend=backend)
+    for wrong in (np.ma.array([1.0, 2], mask=[0, 1]), None, "text"):
+        state.square_average = wrong
+        with pytest.raises(TypeError, match=r"square_average (is a masked array|has dtype)"):
+            state.save(tmp_path / "state")
+    del state.square_average
+    assert "square_average=None" in repr(state)
+    with pytest.raises(TypeError, match="square_average has dtype object"):
+        state.save(tmp_path / "state")
+    assert not list(tmp_path.iterdir())
 
 
 def test_init_of_an_optimizer_without_a_state_names_x():

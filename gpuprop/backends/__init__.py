@@ -77,7 +77,10 @@ def backend_of(array: Any) -> Backend:
     if cupy is not None and isinstance(array, cupy.ndarray):
         return _backend("gpu")
     if hasattr(array, "__dlpack_device__"):
-        device = int(array.__dlpack_device__()[0])
+        try:
+            device = int(array.__dlpack_device__()[0])
+        except (ValueError, RuntimeError, TypeError, BufferError):  # it is on none that can be shared
+            device = None
         if device in _CUDA_DEVICES:
             return _backend("gpu")
         if device == 1:

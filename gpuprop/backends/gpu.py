@@ -92,8 +92,9 @@ class GPUBackend(Backend):
 
     @np.errstate(all="ignore")
     def count_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> int:
-        first = self.adopt(rule.arrays[0], arrays[0])
-        with first.device:
+        if not self._are_plainly_right(arrays):
+            arrays = prepare(self, rule, arrays)
+        with arrays[-1].device:
             counter = self.xp.zeros(1, np.uint64)
             _, launch = self._launch("count", rule, arrays, scalars, counter)
             launch()

@@ -64,15 +64,17 @@ class Loops:
             return self.serial(*arrays, *scalars, clock)
         arguments = (*arrays, *scalars)
         length = len(arrays[-1])
-        chunks = max(min(threads.get_num_threads(), length), -(-length // MOST_COUNTED))
+        workers = chunks = min(threads.get_num_threads(), length)
+        if self._mode != "plain":
+            chunks = max(workers, -(-length // MOST_COUNTED))
         if chunks == 1:
             return self.serial(*arguments, clock)
         if threads.parallel_layer_is_safe():
-            return self.parallel(*arguments, clock, chunks, min(chunks, _MAX_THREADS))
+            return self.parallel(*arguments, clock, chunks, min(workers, _MAX_THREADS))
         if not self.guard(*arguments):
             return False
         edges = [length * chunk // chunks for chunk in range(chunks + 1)]
-        run_in_pool([partial(self.part, *arguments, *edge) for edge in pairwise(edges)], clock)
+        run_in_pool([partial(self.part, *arguments, *edge) for edge in pairwise(edges)], clock, workers)
         return True
 
     @cached_property

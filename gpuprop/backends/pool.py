@@ -9,7 +9,7 @@ standard library's executor is written in Python, and is itself torn apart by a 
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock, start_new_thread
+from _thread import RLock, start_new_thread
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -25,11 +25,15 @@ from gpuprop.backends.intrinsics import advance, load
 _call = partial.__call__
 _jobs: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
 _threads = 0
-_lock = allocate_lock()
+_lock = RLock()  # a signal's handler may step, too
 
 
-def run_in_pool(tasks: Sequence[partial[Any]], clock: np.ndarray | None = None) -> None:
+def run_in_pool(
+    tasks: Sequence[partial[Any]], clock: np.ndarray | None = None, workers: int | None = None
+) -> None:
     """Run the tasks, each once and on whatever thread takes it first, and return when all are done.
+
+    A process that a signal's handler forks meanwhile must not return into it: it has none of the threads.
 
     Parameters
     ----------
@@ -38,13 +42,15 @@ def run_in_pool(tasks: Sequence[partial[Any]], clock: np.ndarray | None = None) 
     clock : array of two int64, optional
         Its first number is advanced before any task runs, and its second when all are done. An
         interrupt is raised when both are.
+    workers : int, optional
+        How many threads take part, the caller among them; by default one a task.
     """
     clock = np.zeros(2, np.int64) if clock is None else clock
     add, finish = _compiled()
     queue: deque[Any] = deque([*tasks, *[None] * len(tasks)])  # each thread stops at a None
     running, entered, finished = np.zeros(1, np.int64), list[None](), SimpleQueue[Any]()
     own = map(_call, iter(queue.popleft, None))
-    helpers = _helpers(len(tasks) - 1)
+    helpers = _helpers(min(workers or len(tasks), len(tasks)) - 1)
     try:
         add(clock, 0, 1)
         for _ in range(helpers):
@@ -54,7 +60,10 @@ def run_in_pool(tasks: Sequence[partial[Any]], clock: np.ndarray | None = None) 
             deque(own, 0)
             errors = [finished.get() for _ in entered]  # whoever enters from now on finds no task
         finally:
-            finish(running, clock)
+            try:
+                queue.clear()  # an error has left tasks, which nobody is to run behind the caller's back
+            finally:
+                finish(running, clock)
     for error in filter(None, errors):
         raise error
 
@@ -111,7 +120,7 @@ def _compiled() -> tuple[Callable[..., None], ...]:
 def _after_fork_in_child() -> None:
     """The child has none of the threads."""
     global _jobs, _threads, _lock
-    _jobs, _threads, _lock = SimpleQueue(), 0, allocate_lock()
+    _jobs, _threads, _lock = SimpleQueue(), 0, RLock()
 
 
 if hasattr(os, "register_at_fork"):

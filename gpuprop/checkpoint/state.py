@@ -64,7 +64,7 @@ def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -
             name.encode()
         except UnicodeEncodeError:
             raise ValueError(f"an array's name is {name!r}, which UTF-8 cannot write; rename it") from None
-    tensors = {f"state.{name}": array for name, array in state.arrays.items()}
+    tensors = {f"state.{name}": as_array(state.backend, name, a) for name, a in state.arrays.items()}
     tensors |= {f"extras.{name}": as_array(state.backend, name, a) for name, a in arrays.items()}
     optimizer, owned = describe(state._outline if state.optimizer is None else state.optimizer)
     tensors |= {f"optimizer.{i}": as_array(state.backend, "a bound", a) for i, a in enumerate(owned)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -75,7 +74,7 @@ def own_copy(name: str, given: Any, backend: Backend | None = None) -> tuple[Bac
     if array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}; it must have at least one element")
     dtype = np.dtype("float64") if array.dtype.kind in "iub" else array.dtype
-    with device_of(backend, array):
+    with backend.on_device_of(array):
         return backend, array.astype(dtype if dtype.isnative else dtype.newbyteorder("="))
 
 
@@ -87,11 +86,6 @@ def read(values: list[Any], xp: Any) -> list[float]:
     for place, value in enumerate(values):
         together[place] = value
     return together.get().tolist()
-
-
-def device_of(backend: Backend, array: Any) -> AbstractContextManager[Any]:
-    """The device of `array` as the current one."""
-    return array.device if backend.name == "gpu" else nullcontext()
 
 
 def _on_host(given: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
-from gpuprop.driver.arrays import adopted
+from gpuprop.driver.arrays import adopted, numbers
 from gpuprop.optimizers import Optimizer
 
 
@@ -64,7 +64,10 @@ def _may_be_two_sides(bounds: Any) -> bool:
 def _bound_like(bound: Any, x: Any, backend: Backend) -> Any:
     """One number where it is the same for all, else an array like `x`."""
     xp = backend.xp
-    given = xp.asarray(adopted(backend, "a bound", bound))
+    # On a GPU, too, bounds may be on the host.
+    given = numbers(backend, "a bound", bound) if xp is np else xp.asarray(adopted(backend, "a bound", bound))
+    if given.dtype.kind == "c" and x.dtype.kind != "c":
+        raise ValueError(f"a bound has dtype {given.dtype} and x0 has {x.dtype}; it must be real, too")
     try:
         is_flat = given.ndim == 1 and given.size == x.size
         full = given.reshape(x.shape) if is_flat else xp.broadcast_to(given, x.shape)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.driver.arrays import device_of, own_copy
+from gpuprop.driver.arrays import own_copy
 from gpuprop.driver.differences import MOST_NAMED, Differences, WrongComponent
 from gpuprop.driver.objective import Objective
 from gpuprop.driver.stopping import whole
@@ -123,7 +123,7 @@ def check_gradient(
         raise TypeError(f"fun is {fun!r}; it must be a function of x")
     directions = whole("directions", directions, 1)
     backend, x = own_copy("x", x)
-    with device_of(backend, x):
+    with backend.on_device_of(x):
         x = x.copy(order="C")
         differences = Differences(Objective(fun, jac, args, x, backend, copy_x=False), x, backend, step, rtol)
         bad = differences.first_nonfinite()

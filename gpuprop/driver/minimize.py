@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpuprop.backends.checks import as_real
-from gpuprop.driver.arrays import device_of, own_copy
+from gpuprop.driver.arrays import own_copy
 from gpuprop.driver.bounds import real_bounds, with_bounds
 from gpuprop.driver.objective import Objective
 from gpuprop.driver.run import Run
@@ -148,6 +148,8 @@ def minimize(
     misplaced = keywords.keys() & {"fun", "x0", "args", "jac", "method", "optimizer", "bounds", "callback"}
     if misplaced:
         raise TypeError(f"options has {', '.join(sorted(misplaced))}; pass such arguments beside options")
+    if isinstance(args, Optimizer):
+        raise TypeError(f"args is {args!r}, the third argument as in SciPy; pass method={args!r}")
     if method is None:
         method = _method_of(keywords.get("state"), keywords.get("maxiter"))
     if not isinstance(method, Optimizer):
@@ -188,13 +190,13 @@ def minimize_by(
     if chosen.state:
         _check_device(chosen.state, x)
     # A bound beyond the range of x's dtype is none.
-    with device_of(backend, x), np.errstate(over="ignore"):
+    with backend.on_device_of(x), np.errstate(over="ignore"):
         optimizer = with_bounds(optimizer, bounds, x, backend)
         limits = getattr(optimizer, "bounds", None)
         if limits is not None:
             real = as_real(backend, x)
             backend.xp.clip(real, *real_bounds(limits, backend), out=real)
-    with device_of(backend, x):
+    with backend.on_device_of(x):
         state = chosen.state or optimizer.init(x, backend=backend)
         objective = Objective(fun, jac, args, x, backend, limits, chosen.copy_x)
         return Run(optimizer, x, state, objective, chosen, callback).result()

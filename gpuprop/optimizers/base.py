@@ -85,7 +85,7 @@ class Optimizer(ABC):
         ----------
         x : numpy.ndarray or cupy.ndarray, or a CPU or CUDA array of another library
             The parameters, of any shape; float16, bfloat16, float32, float64, complex64 or
-            complex128. Of another library, such as a ``torch.Tensor``: through DLPack, not copied.
+            complex128. Of another library, such as a ``torch.Tensor``: its memory, not a copy.
         backend : Backend, optional
             Where steps run, from `select_backend`; by default the array's own type decides.
 

@@ -73,9 +73,13 @@ class State:
 
     @step.setter
     def step(self, value: int) -> None:
-        if not hasattr(value, "__index__") or isinstance(value, bool) or not 0 <= index(value) <= 2**53:
+        try:
+            number = -1 if isinstance(value, bool) else index(value)
+        except TypeError:
+            number = -1
+        if not 0 <= number <= 2**53:
             raise ValueError(f"step is {value!r}; it must be a whole number of at least 0, and at most 2**53")
-        self._clock[:] = index(value)
+        self._clock[:] = number
 
     @property
     def _owner(self) -> str | None:
@@ -84,7 +88,7 @@ class State:
 
     @property
     def arrays(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._names}
+        return {name: getattr(self, name, None) for name in self._names}
 
     @property
     def skipped(self) -> int:

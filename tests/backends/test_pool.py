@@ -94,6 +94,26 @@ def test_many_callers_share_the_threads():
     assert (counts == 1000).all()
 
 
+@pytest.mark.parametrize("pooled_too", [False, True])
+def test_many_chunks_for_the_counters_are_no_more_threads(monkeypatch, threads, pooled_too):
+    from gpuprop.backends import loops
+
+    used = []
+    monkeypatch.setattr(loops, "MOST_COUNTED", 100_000)
+    monkeypatch.setattr(
+        loops, "run_in_pool", lambda tasks, clock, workers: used.append((len(tasks), workers))
+    )
+    monkeypatch.setattr(loops.threads, "parallel_layer_is_safe", lambda: not pooled_too)
+    threads(1)
+    x = np.ones(SIZE)
+    optimizer = RMSProp(nonfinite="skip")
+    state = optimizer.init(x)
+    optimizer.step(x, np.ones(SIZE), state)
+    assert used == ([(11, 1)] if pooled_too else [])
+    if not pooled_too:
+        assert (x < 1).all()
+
+
 def _count(a):
     for _ in range(1000):
         a[0] += 1

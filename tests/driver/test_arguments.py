@@ -9,7 +9,7 @@ import pytest
 import scipy.optimize
 import scipy.sparse
 from descents import both, falling, sum_of_squares, twice
-from scipy.optimize import OptimizeWarning
+from scipy.optimize import Bounds, OptimizeWarning
 
 import gpuprop
 from gpuprop import RMSProp, minimize
@@ -195,3 +195,15 @@ def test_a_callback_of_another_number_of_arguments_is_refused_before_anything_ru
 @pytest.mark.parametrize("callback", [lambda x, f=0: None, lambda *x: None, print, np.array, dict])
 def test_a_callback_may_take_more_than_it_must(callback, capsys):
     assert minimize(None, [(5.0, 4.0)], jac=twice, callback=callback, options={"maxiter": 2}).nit == 2
+
+
+def test_an_optimizer_in_the_place_of_args_is_told_its_place():
+    with pytest.raises(TypeError, match=r"args is SGD\(.*; pass method=SGD"):
+        gpuprop.minimize(None, np.ones(2), gpuprop.SGD(), jac=lambda x: x)
+
+
+@pytest.mark.parametrize("bounds", [(1j, 2j), [(0, "a"), (0, 1)], Bounds([0, 1j], 2)], ids=repr)
+def test_bounds_that_are_no_real_numbers_are_refused(bounds):
+    words = r"^a bound (has dtype complex128|is a .*no array of numbers)"
+    with pytest.raises((TypeError, ValueError), match=words):
+        gpuprop.minimize(None, np.ones(2), jac=lambda x: x, bounds=bounds)
