@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import safetensors  # noqa: F401 - an import that is cut short may end in another error
+import scipy.optimize  # noqa: F401
 
 import gpuprop
 from gpuprop import Adam, RMSProp
