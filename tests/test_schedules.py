@@ -127,7 +127,7 @@ def test_a_cosine_falls_from_its_rate_to_its_share_of_it(init, length, alpha, st
     assert schedule(0) == init
     assert schedule(length) == pytest.approx(init * (1 + alpha) / 2)
     assert schedule(2 * length) == schedule(2 * length + step) == alpha * init
-    assert schedule(step + 1) <= schedule(step) * (1 + 1e-15)
+    assert schedule(step + 1) <= schedule(step) * (1 + 1e-15) + 5e-324  # of the least numbers, half is none
 
 
 @given(init=rates, peak=st.floats(1e-3, 1e3), end=rates, warmup=st.integers(0, 10**6), length=lengths)

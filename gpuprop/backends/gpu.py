@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from operator import setitem
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -70,7 +70,6 @@ class GPUBackend(Backend):
     def synchronize(self) -> None:
         self.xp.cuda.Device().synchronize()
 
-    @np.errstate(all="ignore")  # a scalar that float32 cannot hold is infinite, or 0
     def update(
         self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], clock: Any, skipped: Any = None
     ) -> None:
@@ -85,15 +84,14 @@ class GPUBackend(Backend):
         # What is recorded into a graph is done later, and as often as that is launched.
         now = clock.item(1) + (not self._captures())
         try:
-            at_once(partial(setitem, clock, 0, now), launch, partial(setitem, clock, 1, now))
+            clock[0] = now
+            at_once(launch, partial(setitem, clock, 1, now))
         except BaseException:  # where nothing has been launched, nothing has begun
             clock[0] = clock[1]
             raise
 
-    @np.errstate(all="ignore")
     def count_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> int:
-        if not self._are_plainly_right(arrays):
-            arrays = prepare(self, rule, arrays)
+        arrays = prepare(self, rule, arrays)
         with arrays[-1].device:
             counter = self.xp.zeros(1, np.uint64)
             _, launch = self._launch("count", rule, arrays, scalars, counter)
@@ -104,19 +102,25 @@ class GPUBackend(Backend):
         self, mode: Mode, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], counter: Any
     ) -> tuple[Any, partial[Any]]:
         """x, and what launches the kernel when it is called."""
-        if not self._are_plainly_right(arrays):
+        # The one scalar that may be on the device is the factor of a norm.
+        is_on_device = self._ndarray in map(type, scalars)
+        kernel = self._kernels.get((rule, getattr(arrays[-1], "dtype", None), mode, is_on_device))
+        if kernel is None or not self._are_plainly_right(arrays):
             arrays = prepare(self, rule, arrays)
+            kernel = self._kernel(mode, rule, arrays[-1].dtype, scalars, is_on_device)
         first = len(rule.reads)
         x = arrays[first]
-        # The one scalar that may be on the device is the factor of a norm.
-        key = rule, x.dtype.char, mode, self._ndarray in map(type, scalars)
-        if key not in self._kernels:
-            on_device = [
-                n for n, s in zip(rule.scalars, scalars, strict=True) if isinstance(s, self._ndarray)
-            ]
-            self._kernels[key] = elementwise_kernel(rule, x.dtype.name, mode, on_device=on_device)
+        rounded = (_rounded_anew if is_on_device else _rounded)(tuple(scalars), x.dtype)
         more = () if counter is None else (counter,)
-        return x, partial(self._kernels[key], *arrays[:first], *scalars, *arrays[first:], *more)
+        return x, partial(kernel, *arrays[:first], *rounded, *arrays[first:], *more)
+
+    def _kernel(self, mode: Mode, rule: Rule, dtype: Any, scalars: Sequence[Any], is_on_device: bool) -> Any:
+        key = rule, dtype, mode, is_on_device
+        if key not in self._kernels:
+            names = zip(rule.scalars, scalars, strict=True)
+            on_device = [name for name, scalar in names if isinstance(scalar, self._ndarray)]
+            self._kernels[key] = elementwise_kernel(rule, dtype.name, mode, on_device=on_device)
+        return self._kernels[key]
 
     def _captures(self) -> bool:
         return self._stream_is_capturing(self._current_stream().ptr)
@@ -142,14 +146,14 @@ class GPUBackend(Backend):
     def _are_plainly_right(self, arrays: Sequence[Any]) -> bool:
         """Whether all is well at a glance; else the full checks decide, which cost as a launch."""
         last = arrays[-1]
-        if type(last) is not self._ndarray or compute_dtype(last.dtype) is None:
+        if type(last) is not self._ndarray:
             return False
         dtype, shape, device, nbytes = last.dtype, last.shape, last.data.device_id, last.nbytes
         addresses: list[int] = []
         for array in arrays:
             if (
                 type(array) is not self._ndarray
-                or array.dtype != dtype
+                or (array.dtype is not dtype and array.dtype != dtype)
                 or array.shape != shape
                 or not array.flags.c_contiguous
             ):
@@ -176,3 +180,14 @@ class GPUBackend(Backend):
         if a.flags.c_contiguous and b.flags.c_contiguous:
             return a.data.ptr < b.data.ptr + b.nbytes and b.data.ptr < a.data.ptr + a.nbytes
         return True
+
+
+def _rounded_anew(scalars: Sequence[Any], dtype: np.dtype) -> tuple[Any, ...]:
+    """Numbers in the type that a kernel computes in, once; arrays, on the device, as they are."""
+    real = cast(Any, compute_dtype(dtype)).type
+    with np.errstate(all="ignore"):  # what float32 cannot hold is infinite, or 0
+        return tuple(real(scalar) if isinstance(scalar, float) else scalar for scalar in scalars)
+
+
+#: The scalars of most steps are those of the step before.
+_rounded = lru_cache(maxsize=64)(_rounded_anew)
