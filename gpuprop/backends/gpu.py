@@ -74,13 +74,9 @@ class GPUBackend(Backend):
         self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], clock: Any, skipped: Any = None
     ) -> None:
         x, launch = self._launch("plain" if skipped is None else "skip", rule, arrays, scalars, skipped)
-        if x.data.device_id == self._current_device():
-            self._step(launch, clock)
-        else:
+        if x.data.device_id != self._current_device():
             with x.device:
-                self._step(launch, clock)
-
-    def _step(self, launch: partial[Any], clock: Any) -> None:
+                return self.update(rule, arrays, scalars, clock, skipped)
         # What is recorded into a graph is done later, and as often as that is launched.
         now = clock.item(1) + (not self._captures())
         try:
