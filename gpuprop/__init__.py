@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from gpuprop import reference, schedules
 from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
-from gpuprop.backends.threads import get_num_threads, set_num_threads
+from gpuprop.backends.cpu.threads import get_num_threads, set_num_threads
 from gpuprop.checkpoint import load_state
 from gpuprop.driver import check_gradient, minimize
 from gpuprop.optimizers import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSProp, RuleOptimizer, State
-from gpuprop.packing import pack
+from gpuprop.optimizers.packing import pack
 from gpuprop.rules import Rule
 
 __version__ = "0.1.0"

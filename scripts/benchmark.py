@@ -38,7 +38,7 @@ import numpy as np
 from contenders import CONTENDERS, Absent, Problem
 
 import gpuprop
-from gpuprop import bandwidth
+from gpuprop.measure import bandwidth
 
 SIZES = [2, 10**2, 10**3, 10**4, 10**5, 10**6, 10**7, 2 * 10**7, 10**8]
 #: Arrays alive at the worst moment: the shared three, optax's own, and whole-array temporaries.

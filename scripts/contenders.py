@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gpuprop
-from gpuprop import bandwidth
+from gpuprop.measure import bandwidth
 
 
 class Absent(Exception):

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 import gpuprop
-from gpuprop import bandwidth
 from gpuprop.backends import checks
+from gpuprop.measure import bandwidth
 
 #: Memory bandwidth in bytes per second, from NVIDIA's data sheets: "H100 Tensor Core GPU" (SXM),
 #: "A100 80GB" (SXM), "Ada GPU Architecture" (GeForce RTX 4090, 384 bits of GDDR6X at 21 Gb/s).
@@ -78,13 +78,16 @@ def milliseconds(bytes_per_parameter: float) -> str:
 
 
 def kernel_rows(names: list[str], dtypes: list[str], architectures: list[int]) -> Iterator[str]:
-    from gpuprop.backends import nvrtc
+    from gpuprop.backends.gpu import compiler
 
     cases = list(product(names, dtypes))
     sources = {
-        f"{name}_{dtype}": nvrtc.cuda_source(f"{name}_{dtype}", RULES[name], dtype) for name, dtype in cases
+        f"{name}_{dtype}": compiler.cuda_source(f"{name}_{dtype}", RULES[name], dtype)
+        for name, dtype in cases
     }
-    compiled = {architecture: nvrtc.compile_sources(sources, architecture) for architecture in architectures}
+    compiled = {
+        architecture: compiler.compile_sources(sources, architecture) for architecture in architectures
+    }
     for (name, dtype), architecture in product(cases, architectures):
         kernel = compiled[architecture][f"{name}_{dtype}"]
         count = kernel.accesses()
@@ -135,9 +138,9 @@ def main(arguments: list[str] | None = None) -> int:
     option("--architectures", type=architecture_number, nargs="+", metavar="sm_NN")
     options = parser.parse_args(arguments)
     try:
-        from gpuprop.backends import nvrtc
+        from gpuprop.backends.gpu import compiler
 
-        known = nvrtc.known_architectures()
+        known = compiler.known_architectures()
     except (ImportError, RuntimeError) as error:
         parser.error(f'{error}; CuPy and NVRTC are needed: python -m pip install "gpuprop[cuda12]"')
     chosen = options.architectures or known

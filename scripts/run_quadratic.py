@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 import gpuprop
-from gpuprop import bandwidth
+from gpuprop.measure import bandwidth
 
 #: Parameters from which one step is worth a line about its speed.
 LARGE = 100_000

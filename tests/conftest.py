@@ -48,9 +48,9 @@ def cupy():
 def nvidias_compiler():
     """CuPy also runs where something else stands in for NVRTC."""
     pytest.importorskip("cupy", reason="CuPy generates the kernels")
-    nvrtc = pytest.importorskip("gpuprop.backends.nvrtc")
+    compiler = pytest.importorskip("gpuprop.backends.gpu.compiler")
     try:
-        code, _ = nvrtc._run('extern "C" __global__ void nothing() {}', "compute_80", "ptx")
+        code, _ = compiler._run('extern "C" __global__ void nothing() {}', "compute_80", "ptx")
     except Exception as error:
         pytest.skip(f"NVRTC cannot be used: {error}")
     if b"\n.target sm_80" not in code:

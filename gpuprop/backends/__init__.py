@@ -108,12 +108,12 @@ def _host_backend(plain: bool) -> Backend:
 def _backend(name: str) -> Backend:
     # Numba and CuPy are heavy: each is imported when its backend is first asked for.
     if name == "gpu":
-        from gpuprop.backends.gpu import GPUBackend
+        from gpuprop.backends.gpu.backend import GPUBackend
 
         return GPUBackend()
     if name == "cpu":
         try:
-            from gpuprop.backends.cpu import CPUBackend
+            from gpuprop.backends.cpu.backend import CPUBackend
         except ImportError as error:
             raise DeviceUnavailableError(
                 f"Numba cannot be imported ({error}); mend: python -m pip install numba"

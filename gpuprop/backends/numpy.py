@@ -10,10 +10,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from gpuprop.arithmetic import PREFIX
 from gpuprop.backends.base import Backend, at_once, clip_factor
 from gpuprop.backends.checks import compute_dtype, prepare
 from gpuprop.rules import Rule
+from gpuprop.rules.arithmetic import PREFIX
 
 _FUNCTIONS = {
     "sqrt": np.sqrt,

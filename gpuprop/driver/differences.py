@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpuprop.arguments import number
 from gpuprop.backends.checks import as_real
 from gpuprop.driver.arrays import adopted, read
 from gpuprop.driver.objective import Objective
-from gpuprop.optimizers.hyperparameters import number
 
 #: Factors of the step, tried one after another until one tells right from wrong.
 _FACTORS = (1.0, 0.1, 10.0, 0.01, 100.0, 1e-3, 1e-4)

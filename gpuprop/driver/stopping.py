@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from gpuprop.arguments import number
 from gpuprop.backends.checks import as_real
 from gpuprop.driver.arrays import read
 from gpuprop.driver.bounds import real_bounds
 from gpuprop.driver.objective import Objective
-from gpuprop.optimizers.hyperparameters import number
 from gpuprop.optimizers.state import State
 
 

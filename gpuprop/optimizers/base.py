@@ -12,9 +12,9 @@ import numpy as np
 
 from gpuprop.backends import Backend, backend_of
 from gpuprop.backends.checks import check_array, prepare
-from gpuprop.folding import fold
 from gpuprop.optimizers.state import State
 from gpuprop.rules import NEUTRAL, Rule
+from gpuprop.rules.folding import fold
 
 
 class Optimizer(ABC):

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from gpuprop import arguments as check
 from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
-from gpuprop.optimizers import hyperparameters as check
 from gpuprop.optimizers.base import Optimizer
 
 

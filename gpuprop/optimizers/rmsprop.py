@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
+from gpuprop import arguments as check
 from gpuprop import rules
-from gpuprop.optimizers import hyperparameters as check
 from gpuprop.optimizers.conventions import Conventions
 from gpuprop.optimizers.options import Momentum
 

@@ -8,7 +8,7 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
-from gpuprop.optimizers import hyperparameters as check
+from gpuprop import arguments as check
 from gpuprop.optimizers.base import Optimizer
 from gpuprop.optimizers.state import State
 from gpuprop.rules import Rule

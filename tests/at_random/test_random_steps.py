@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from random_walk import Setting, walk
 
-from gpuprop.backends import threads
+from gpuprop.backends.cpu import threads
 
 DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
 

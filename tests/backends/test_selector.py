@@ -105,7 +105,7 @@ DRIVERS = {
 @pytest.mark.parametrize("reason", DRIVERS)
 def test_what_is_said_of_a_driver(reason, monkeypatch):
     cupy = pytest.importorskip("cupy")
-    from gpuprop.backends.gpu import GPUBackend
+    from gpuprop.backends.gpu.backend import GPUBackend
 
     good = {
         "driverGetVersion": lambda: 12090,

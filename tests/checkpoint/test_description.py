@@ -11,7 +11,7 @@ import safetensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from saved_states import LION, NUMPY, everything_of, small_state
-from test_schedules import EVERY
+from trial_schedules import EVERY
 
 import gpuprop
 from gpuprop import SGD, AdaGrad, Adam, AdamW, RMSProp, Rule, RuleOptimizer, load_state, schedules

@@ -12,8 +12,8 @@ import numpy as np
 
 from gpuprop.backends.base import Backend, Mode, at_once
 from gpuprop.backends.checks import check_array, compute_dtype, prepare
-from gpuprop.backends.cuda import cupy_with_a_device
-from gpuprop.backends.kernels import clip_kernel, elementwise_kernel, sum_kernel
+from gpuprop.backends.gpu.cuda import cupy_with_a_device
+from gpuprop.backends.gpu.kernels import clip_kernel, elementwise_kernel, sum_kernel
 from gpuprop.rules import Rule
 
 

@@ -21,10 +21,10 @@ from typing import Any, NoReturn, TextIO
 import numpy as np
 
 import gpuprop
-from gpuprop import bandwidth
 from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
 from gpuprop.backends.checks import COMPUTE_DTYPE
-from gpuprop.backends.cuda import cuda_version
+from gpuprop.backends.gpu.cuda import cuda_version
+from gpuprop.measure import bandwidth
 
 _LARGE = 2**26  # parameters of a timed step: beyond every cache, and 0.8 GB in float32
 _EPOCHS = 101

@@ -12,10 +12,10 @@ import numba
 import numpy as np
 from numba import njit
 
-from gpuprop.backends import threads
-from gpuprop.backends.intrinsics import as_it_is, from_brain, from_half
-from gpuprop.backends.loops import SERIAL_BYTES
-from gpuprop.backends.pool import run_in_pool
+from gpuprop.backends.cpu import threads
+from gpuprop.backends.cpu.intrinsics import as_it_is, from_brain, from_half
+from gpuprop.backends.cpu.loops import SERIAL_BYTES
+from gpuprop.backends.cpu.pool import run_in_pool
 
 #: Elements that are summed one after the other, always in the same order; the blocks' sums are then
 #: added exactly.

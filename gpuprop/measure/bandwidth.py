@@ -37,8 +37,8 @@ def floor(backend: Backend, written: int = 2) -> Callable[..., None]:
         return backend.xp.ElementwiseKernel("T grad", outputs, body, "gpuprop_floor", no_return=True)
     import numba
 
-    from gpuprop.backends import threads
-    from gpuprop.backends.pool import run_in_pool
+    from gpuprop.backends.cpu import threads
+    from gpuprop.backends.cpu.pool import run_in_pool
 
     names = ", ".join(["grad", *arrays])
     parts = ", ".join(f"{a}[start:stop]" for a in ["grad", *arrays])

@@ -13,10 +13,10 @@ from conftest import DTYPES
 from trial_rules import CLIPPED, EVERYTHING
 
 from gpuprop import RMSProp, rules
-from gpuprop.backends.kernels import COMPILER_OPTIONS, elementwise_kernel
+from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, elementwise_kernel
 
 cupy = pytest.importorskip("cupy", reason="CuPy generates the kernels")
-nvrtc = pytest.importorskip("gpuprop.backends.nvrtc")
+compiler = pytest.importorskip("gpuprop.backends.gpu.compiler")
 
 LAYOUTS = {
     "contiguous": {},
@@ -32,13 +32,13 @@ pytestmark = pytest.mark.usefixtures("nvidias_compiler")
 FIRST = (70, 75, 80, 120)
 ARCHITECTURES = [
     pytest.param(each, marks=() if each in FIRST else pytest.mark.slow, id=f"sm_{each}")
-    for each in nvrtc.ARCHITECTURES
+    for each in compiler.ARCHITECTURES
 ]
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def architecture(request):
-    if request.param not in nvrtc.known_architectures():
+    if request.param not in compiler.known_architectures():
         pytest.skip("the installed NVRTC does not know it")
     return request.param
 
@@ -84,7 +84,7 @@ MORE |= {f"guarded_{kind}": (of_a_kind[0], "float32", GUARDED) for kind, of_a_ki
 
 def sources(cases):
     return {
-        name: nvrtc.cuda_source(name, rule, dtype, **options)
+        name: compiler.cuda_source(name, rule, dtype, **options)
         for name, (rule, dtype, options) in cases.items()
     }
 
@@ -96,13 +96,13 @@ def kernels(architecture):
         name: case for name, case in CASES.items() if not name.endswith(("strided", "64_bit_index"))
     }
     chosen = CASES if architecture in (75, 120) else contiguous
-    return nvrtc.compile_sources(sources(chosen), architecture)
+    return compiler.compile_sources(sources(chosen), architecture)
 
 
 @pytest.fixture(scope="module")
 def ptx():
     """Every kernel before it is fitted to an architecture."""
-    return nvrtc.compile_sources(sources(CASES | MORE), 80, machine_code=False)
+    return compiler.compile_sources(sources(CASES | MORE), 80, machine_code=False)
 
 
 def test_compiled_code(kernels):
@@ -139,8 +139,8 @@ def test_arithmetic_is_that_of_ieee_754(ptx):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_load_elements_at_their_own_width(dtype):
     bits = 8 * cupy.dtype(dtype).itemsize
-    sources = nvrtc.reduction_sources(dtype)
-    for name, kernel in nvrtc.compile_sources(sources, 80, machine_code=False).items():
+    sources = compiler.reduction_sources(dtype)
+    for name, kernel in compiler.compile_sources(sources, 80, machine_code=False).items():
         widths = {size for (kind, size) in kernel.accesses() if kind == "ld"}
         assert widths == ({bits} if "sum" in name else {64})
         assert kernel.local_bytes == 0
@@ -151,14 +151,16 @@ NARROW = r"cvt\.[su]64\.s32|and\.b64 .*, 4294967295;|add\.[su]32|setp\.(?:lt|le|
 
 
 def test_sums_count_elements_in_64_bits():
-    sources = {name: source for name, source in nvrtc.reduction_sources("float32").items() if "sum" in name}
+    sources = {
+        name: source for name, source in compiler.reduction_sources("float32").items() if "sum" in name
+    }
     trials = [("ptrdiff_t j", "int j"), ("ptrdiff_t j", "unsigned j"), ("j < size", "j < (int)size")]
     for written, instead in trials:
         name = f"narrow_{len(sources)}"
         source = sources["gpuprop_sum_square_float32"]
         assert written in source
         sources[name] = source.replace("gpuprop_sum_square_float32", name).replace(written, instead)
-    for name, kernel in nvrtc.compile_sources(sources, 80, machine_code=False).items():
+    for name, kernel in compiler.compile_sources(sources, 80, machine_code=False).items():
         assert f".param .u64 {name}_param_1" in kernel.code
         # One of a sum's own place, of which there are few.
         is_wide = len(re.findall(NARROW, kernel.code)) == 1
@@ -166,7 +168,7 @@ def test_sums_count_elements_in_64_bits():
 
 
 def test_machine_code_is_read(architecture, kernels):
-    if nvrtc._disassembler() is None:
+    if compiler._disassembler() is None:
         pytest.skip("nvdisasm is not installed")
     if architecture < 75:
         pytest.skip("the nvdisasm of CUDA 13 reads sm_75 and later")
@@ -174,7 +176,7 @@ def test_machine_code_is_read(architecture, kernels):
 
 
 def compiled(source, machine_code):
-    return nvrtc.compile_sources({"trial": source}, 80, machine_code=machine_code)["trial"]
+    return compiler.compile_sources({"trial": source}, 80, machine_code=machine_code)["trial"]
 
 
 @pytest.mark.parametrize("machine_code", [True, False])
@@ -187,7 +189,7 @@ def compiled(source, machine_code):
     ],
 )
 def test_what_must_not_be_there_would_be_seen(written, instead, seen, machine_code):
-    source = nvrtc.cuda_source("trial", RMSProp().rule, "float32")
+    source = compiler.cuda_source("trial", RMSProp().rule, "float32")
     assert written in source
     assert seen(compiled(source.replace(written, instead), machine_code))
 
@@ -195,7 +197,7 @@ def test_what_must_not_be_there_would_be_seen(written, instead, seen, machine_co
 @pytest.mark.parametrize("machine_code", [True, False])
 @pytest.mark.parametrize("mode", ["skip", "count"])
 def test_a_count_that_is_not_atomic_would_be_seen(mode, machine_code):
-    source = nvrtc.cuda_source("trial", RMSProp().rule, "float32", mode=mode)
+    source = compiler.cuda_source("trial", RMSProp().rule, "float32", mode=mode)
     addition = "atomicAdd(&counter[0], 1ULL)"
     assert addition in source
     seen = compiled(source.replace(addition, "counter[0] += 1"), machine_code)
@@ -209,13 +211,13 @@ def test_cupy_is_given_the_options_that_these_tests_compile_with(dtype):
 
 
 def test_a_mistake_in_cuda_is_found():
-    source = nvrtc.cuda_source("trial", RMSProp().rule, "float32").replace("v_rho *", "v_rhi *")
+    source = compiler.cuda_source("trial", RMSProp().rule, "float32").replace("v_rho *", "v_rhi *")
     with pytest.raises(cupy.cuda.compiler.CompileException, match="undefined"):
         compiled(source, False)
 
 
 def test_the_table_of_costs():
-    script = Path(__file__).parents[2] / "scripts" / "inspect_kernels.py"
+    script = Path(__file__).parents[3] / "scripts" / "inspect_kernels.py"
     arguments = ["--dtypes", "float32", "--architectures", "sm_80", "sm_90"]
     done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

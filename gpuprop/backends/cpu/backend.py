@@ -10,11 +10,11 @@ from typing import Any
 import numba
 import numpy as np
 
-from gpuprop.backends import reductions, threads
 from gpuprop.backends.base import Backend, Mode, clip_factor
 from gpuprop.backends.checks import prepare
-from gpuprop.backends.intrinsics import converts_half
-from gpuprop.backends.loops import Loops
+from gpuprop.backends.cpu import reductions, threads
+from gpuprop.backends.cpu.intrinsics import converts_half
+from gpuprop.backends.cpu.loops import Loops
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
 

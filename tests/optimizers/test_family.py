@@ -10,7 +10,7 @@ from variants import NAMES, variants
 
 import gpuprop
 from gpuprop import RMSProp, rules
-from gpuprop.folding import fold
+from gpuprop.rules.folding import fold
 
 SIZE, STEPS = 60, 12
 #: The norm is summed in another order on each backend: its factor may differ in the last places.

@@ -1,7 +1,7 @@
 """Update rules, each written once, as arithmetic that every backend compiles.
 
 Options that are numbers are scalars here, at neutral values where they are not used
-(`gpuprop.folding` then takes them out of the kernel); only arrays that may be absent make variants.
+(`gpuprop.rules.folding` then takes them out of the kernel); only arrays that may be absent make variants.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from gpuprop import reference
-from gpuprop.arithmetic import Assignment, parse
+from gpuprop.rules.arithmetic import Assignment, parse
 
 
 @dataclass(frozen=True, eq=False)

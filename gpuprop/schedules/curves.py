@@ -32,7 +32,7 @@ from typing import Any, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpuprop.optimizers import hyperparameters as check
+from gpuprop import arguments as check
 
 __all__ = [
     "Schedule",

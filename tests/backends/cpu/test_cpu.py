@@ -13,8 +13,8 @@ from conftest import DTYPES
 from trial_rules import CLIPPED
 
 from gpuprop import RMSProp
-from gpuprop.backends import threads as threading_of_steps
-from gpuprop.backends.loops import Loops
+from gpuprop.backends.cpu import threads as threading_of_steps
+from gpuprop.backends.cpu.loops import Loops
 
 
 def run_steps(size, dtype, n_steps=3, seed=0):

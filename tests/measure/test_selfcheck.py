@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import gpuprop
-from gpuprop import selfcheck
+from gpuprop.measure import selfcheck
 
 
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(selfcheck, "_LARGE", 2**16)
-    monkeypatch.setattr(gpuprop.bandwidth, "measured_bandwidth", lambda backend: 1e10)
+    monkeypatch.setattr(gpuprop.measure.bandwidth, "measured_bandwidth", lambda backend: 1e10)
     adagrad = [each for each in selfcheck.FAMILY if isinstance(each, gpuprop.AdaGrad)]
     monkeypatch.setattr(selfcheck, "FAMILY", adagrad)
 
@@ -36,7 +36,7 @@ def test_the_family_is_whole(monkeypatch):
 
 def test_without_a_gpu_it_says_why(small):
     done = subprocess.run(
-        [sys.executable, "-c", "from gpuprop import selfcheck; print(*selfcheck.devices())"],
+        [sys.executable, "-c", "from gpuprop.measure import selfcheck; print(*selfcheck.devices())"],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     why, names = done.stdout.splitlines()
@@ -124,7 +124,7 @@ def test_unknown_arguments_are_one_line_and_exit_2(capsys):
 @pytest.mark.parametrize("optimized", ["", pytest.param("2", marks=pytest.mark.slow)])
 def test_streams_that_cannot_be_written(redirect, code, errors, optimized):
     done = subprocess.run(
-        f"{sys.executable} -m gpuprop.selfcheck {redirect}", shell=True, capture_output=True, text=True,
+        f"{sys.executable} -m gpuprop.measure.selfcheck {redirect}", shell=True, capture_output=True, text=True,
         env={**os.environ, "PYTHONOPTIMIZE": optimized, "PYTHONUNBUFFERED": ""}, timeout=100,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (code, errors)

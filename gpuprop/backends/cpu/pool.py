@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit, types
 from numba.core.compiler_lock import global_compiler_lock
 
-from gpuprop.backends.intrinsics import advance, load
+from gpuprop.backends.cpu.intrinsics import advance, load
 
 _call = partial.__call__
 _jobs: SimpleQueue[tuple[Any, ...]] = SimpleQueue()

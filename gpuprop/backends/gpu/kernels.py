@@ -31,10 +31,10 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.arithmetic import PREFIX
 from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import COMPUTE_DTYPE
 from gpuprop.rules import Rule
+from gpuprop.rules.arithmetic import PREFIX
 
 #: Contraction to fused multiply-adds would gain nothing in a kernel that waits for memory, and
 #: without it a GPU gives the very bits of the CPU and of NumPy.

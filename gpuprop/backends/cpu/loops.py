@@ -11,13 +11,13 @@ import numba
 import numpy as np
 from numba import njit, types
 
-from gpuprop.arithmetic import PREFIX
-from gpuprop.backends import threads
 from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype
-from gpuprop.backends.intrinsics import FUNCTIONS
-from gpuprop.backends.pool import run_in_pool
+from gpuprop.backends.cpu import threads
+from gpuprop.backends.cpu.intrinsics import FUNCTIONS
+from gpuprop.backends.cpu.pool import run_in_pool
 from gpuprop.rules import Rule
+from gpuprop.rules.arithmetic import PREFIX
 
 #: Bytes of one array up to which one thread is used: waking a sleeping second one, which takes tens
 #: of microseconds, costs about as much as these.

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from gpuprop import RMSProp, bandwidth
+from gpuprop import RMSProp
+from gpuprop.measure import bandwidth
 
 
 def test_traffic_of_rmsprop():

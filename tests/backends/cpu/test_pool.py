@@ -10,7 +10,7 @@ import pytest
 
 import gpuprop
 from gpuprop import RMSProp
-from gpuprop.backends import pool, threads
+from gpuprop.backends.cpu import pool, threads
 
 SIZE = 1_000_003
 
@@ -96,7 +96,7 @@ def test_many_callers_share_the_threads():
 
 @pytest.mark.parametrize("pooled_too", [False, True])
 def test_many_chunks_for_the_counters_are_no_more_threads(monkeypatch, threads, pooled_too):
-    from gpuprop.backends import loops
+    from gpuprop.backends.cpu import loops
 
     used = []
     monkeypatch.setattr(loops, "MOST_COUNTED", 100_000)

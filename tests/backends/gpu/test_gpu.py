@@ -12,7 +12,7 @@ from conftest import DTYPES
 from trial_rules import CLIPPED
 
 from gpuprop import SGD, Adam, RMSProp, RuleOptimizer
-from gpuprop.backends.kernels import elementwise_kernel
+from gpuprop.backends.gpu.kernels import elementwise_kernel
 from gpuprop.schedules import exponential_decay
 
 pytestmark = pytest.mark.gpu
