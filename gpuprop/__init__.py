@@ -10,8 +10,7 @@ from gpuprop.driver import check_gradient, minimize
 from gpuprop.optimizers import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSProp, RuleOptimizer, State
 from gpuprop.optimizers.packing import pack
 from gpuprop.rules import Rule
-
-__version__ = "0.1.0"
+from gpuprop.version import __version__
 
 __all__ = [
     "SGD",
@@ -25,6 +24,7 @@ __all__ = [
     "Rule",
     "RuleOptimizer",
     "State",
+    "__version__",
     "check_gradient",
     "get_num_threads",
     "load_state",

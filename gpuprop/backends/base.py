@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpuprop.backends.checks import check_array
 from gpuprop.backends.foreign import shared
 from gpuprop.rules import Rule
 
@@ -145,14 +144,7 @@ class Backend(ABC):
         return array if own or not hasattr(array, "__dlpack__") else shared(name, array, self.xp)
 
     def full_like(self, x: Any, value: float) -> Any:
-        """An array of the shape, dtype and device of `x`, filled with `value` (of complex ones, both parts).
-
-        Raises
-        ------
-        TypeError, ValueError
-            `x` cannot be updated in place by this backend.
-        """
-        check_array(self, "x", x, written=True)
+        """An array like the checked `x`, filled with `value` (of complex ones, both parts)."""
         full = self._allocate(x)
         with np.errstate(over="ignore"):  # what is beyond the dtype is infinite
             full[...] = complex(value, value) if x.dtype.kind == "c" else value

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from gpuprop.backends.base import Backend
 from gpuprop.rules import Rule
-
-if TYPE_CHECKING:
-    from gpuprop.backends.base import Backend
 
 #: The types that an array may have, and those in which a kernel computes.
 COMPUTE_DTYPE: dict[np.dtype, np.dtype] = {

@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-import gpuprop
 from gpuprop.checkpoint.replacement import open_regular
+from gpuprop.version import __version__
 
 FORMAT = 1
 #: The checksum of nothing, in the place of one that is not known yet.
@@ -39,7 +39,7 @@ def header_of(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> byt
     """
     metadata = {
         "gpuprop.format": str(FORMAT),
-        "gpuprop.version": gpuprop.__version__,
+        "gpuprop.version": __version__,
         "gpuprop.description": json.dumps(description),
         "gpuprop.crc32": UNKNOWN,
     }
@@ -110,7 +110,7 @@ def _check(path: str, found: bytes, metadata: Mapping[str, str]) -> None:
         version = metadata.get("gpuprop.version", "")
         raise ValueError(
             f"{path} was written by gpuprop {version:.40} in format {number:.40}; this is "
-            f"gpuprop {gpuprop.__version__}, which reads up to format {FORMAT}; "
+            f"gpuprop {__version__}, which reads up to format {FORMAT}; "
             "mend: python -m pip install --upgrade gpuprop"
         )
 

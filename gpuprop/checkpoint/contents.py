@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import gpuprop
 from gpuprop.backends import NAMES
 from gpuprop.checkpoint.container import CODES
+from gpuprop.version import __version__
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def understanding(path: str, metadata: Mapping[str, str], what: str) -> Iterator
         version = metadata.get("gpuprop.version", "(unknown)")
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
-            f"{path} has {what} of gpuprop {version:.40} that this gpuprop {gpuprop.__version__} does not "
+            f"{path} has {what} of gpuprop {version:.40} that this gpuprop {__version__} does not "
             f"know ({reason:.200}): it is damaged, or of another version; load another copy, or mend: "
             "python -m pip install --upgrade gpuprop"
         ) from error

@@ -105,6 +105,7 @@ class Optimizer(ABC):
         chosen = backend or backend_of(x)
         names = self.rule.writes[1:]
         x = chosen.adopt("x", x)
+        check_array(chosen, "x", x, written=True)
         arrays = {name: chosen.full_like(x, self._starts().get(name, 0.0)) for name in names}
         prepare(chosen, self.rule, [x, *self._reads, x, *arrays.values()])
         state = State(self, 0, arrays, chosen)

@@ -1,10 +1,11 @@
-"""What an update is: a `Rule`, its language, and the rules of the package.
+"""What an update is: `Rule`, the language of its body, and the rules of the package.
 
-Start with ``family.py``, where the mathematics of every optimizer is on one page; ``arithmetic.py`` is the
-language in which a rule is written, and ``folding.py`` takes neutral options out of it. May import
-``arguments`` and ``reference``, and nothing else of the package.
+Start with ``family.py``: the mathematics of every optimizer on one page. ``rule.py`` says what a rule is,
+``arithmetic.py`` reads its body, and ``folding.py`` takes neutral options out of it. This room may import
+``arguments`` and ``reference``.
 """
 
-from gpuprop.rules.family import NEUTRAL, Rule, _unpickled, adagrad, adam, rmsprop, sgd
+from gpuprop.rules.family import NEUTRAL, adagrad, adam, rmsprop, sgd
+from gpuprop.rules.rule import Rule, _unpickled  # the second by this name in pickles of 0.1.0
 
 __all__ = ["NEUTRAL", "Rule", "_unpickled", "adagrad", "adam", "rmsprop", "sgd"]

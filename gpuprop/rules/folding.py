@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
-from gpuprop.rules import Rule
+from gpuprop.rules.rule import Rule
 
 
 @cache

@@ -136,7 +136,7 @@ def test_a_newer_file_says_what_to_do(tmp_path, monkeypatch):
     state, _ = small_state()
     with monkeypatch.context() as future:
         future.setattr(container, "FORMAT", 2)
-        future.setattr(gpuprop, "__version__", "9.8.7")
+        future.setattr("gpuprop.checkpoint.container.__version__", "9.8.7")
         state.save(tmp_path / "state")
     with pytest.raises(
         ValueError,

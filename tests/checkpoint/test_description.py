@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from saved_states import LION, NUMPY, everything_of, small_state
 from trial_schedules import EVERY
 
-import gpuprop
 from gpuprop import SGD, AdaGrad, Adam, AdamW, RMSProp, Rule, RuleOptimizer, load_state, schedules
 from gpuprop.checkpoint import description
 
@@ -222,7 +221,7 @@ def test_an_optimizer_of_a_newer_version_says_what_to_do(tmp_path, monkeypatch):
     state, _ = small_state(optimizer=OwnOptimizer())
     with monkeypatch.context() as future:
         future.setitem(description._KINDS, "OwnOptimizer", OwnOptimizer)
-        future.setattr(gpuprop, "__version__", "9.8.7")
+        future.setattr("gpuprop.checkpoint.container.__version__", "9.8.7")
         state.save(tmp_path / "state")
     with pytest.raises(
         ValueError, match=r"an optimizer of gpuprop 9\.8\.7 .*'OwnOptimizer'.* --upgrade gpuprop"

@@ -11,9 +11,10 @@ from typing import Any, cast
 import numpy as np
 
 from gpuprop.backends.base import Backend, Mode, at_once
-from gpuprop.backends.checks import check_array, compute_dtype, prepare
+from gpuprop.backends.checks import compute_dtype, prepare
 from gpuprop.backends.gpu.cuda import cupy_with_a_device
-from gpuprop.backends.gpu.kernels import clip_kernel, elementwise_kernel, sum_kernel
+from gpuprop.backends.gpu.kernels import elementwise_kernel
+from gpuprop.backends.gpu.reductions import clip_kernel, sum_kernel
 from gpuprop.rules import Rule
 
 
@@ -39,7 +40,6 @@ class GPUBackend(Backend):
         return self.xp.asnumpy(a)
 
     def full_like(self, x: Any, value: float) -> Any:
-        check_array(self, "x", x, written=True)
         with x.device:
             return super().full_like(x, value)
 

@@ -22,7 +22,8 @@ from typing import Any
 
 from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype
-from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, TERMS, clip_kernel, elementwise_kernel, sum_kernel
+from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, elementwise_kernel
+from gpuprop.backends.gpu.reductions import TERMS, clip_kernel, sum_kernel
 from gpuprop.rules import Rule
 
 #: Compute capabilities, times ten: V100, T4, A100, RTX 30, RTX 40, H100, B200, RTX 50.

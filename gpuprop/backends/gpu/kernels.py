@@ -26,7 +26,6 @@ of its root and quotient rather than by memory, whatever the width.
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -70,10 +69,10 @@ def elementwise_kernel(
     """
     import cupy
 
-    compute = _compute_name(dtype)
+    compute = compute_name(dtype)
     # Each element is loaded once into a local of the computing type and stored once at the end:
     # through CuPy's references the compiler would have to load again after every store.
-    lines = [f"typedef {_REAL[compute]} real;"]
+    lines = [f"typedef {REAL[compute]} real;"]
     lines += [f"real {PREFIX}{name} = array_{name};" for name in rule.arrays]
     lines += [
         f"const real {PREFIX}{name} = scalar_{name}{'[0]' if name in on_device else ''};"
@@ -116,62 +115,8 @@ def elementwise_kernel(
     )
 
 
-#: What is summed of each element ``v``, a double.
-TERMS = {
-    "value": "v",
-    "square": "v * v",
-    "finite square": "isfinite(v) ? v * v : 0.0",
-}
-
-
-@cache
-def sum_kernel(dtype: str, term: str) -> Any:
-    """(array, its size) to as many sums as the output has elements, of every so-many-th element.
-
-    CuPy's own reductions to one number run in a single block of threads where there is no CUDA
-    toolkit. Here neighbouring threads read neighbouring elements, whatever the number of sums, and
-    the order of the additions depends on nothing but the sizes.
-    """
-    import cupy
-
-    return cupy.ElementwiseKernel(
-        f"raw {dtype} array, int64 size",
-        "float64 sum",
-        f"""
-        double total = 0;
-        #pragma unroll 4
-        for (ptrdiff_t j = i; j < size; j += _ind.size()) {{
-            const double v = ({_REAL[_compute_name(dtype)]})array[j];
-            total += {TERMS[term]};
-        }}
-        sum = total;
-        """,
-        f"gpuprop_sum_{term.replace(' ', '_')}_{dtype}",
-        options=COMPILER_OPTIONS,
-    )
-
-
-@cache
-def clip_kernel(dtype: str) -> Any:
-    """(sums of squares, clip_norm, sign) to sign times the factor that brings the norm to clip_norm."""
-    import cupy
-
-    return cupy.ElementwiseKernel(
-        "raw float64 sums, float64 clip_norm, float64 sign",
-        f"{_compute_name(dtype)} scale",
-        """
-        double total = 0;
-        for (ptrdiff_t j = 0; j < sums.size(); j++) total += sums[j];
-        const double norm = sqrt(total);
-        scale = norm <= clip_norm ? sign : sign * (clip_norm / norm);
-        """,
-        f"gpuprop_clip_{dtype}",
-        options=COMPILER_OPTIONS,
-    )
-
-
-def _compute_name(dtype: str) -> str:
+def compute_name(dtype: str) -> str:
     return "float32" if dtype == "bfloat16" else COMPUTE_DTYPE[np.dtype(dtype)].name
 
 
-_REAL = {"float32": "float", "float64": "double"}
+REAL = {"float32": "float", "float64": "double"}

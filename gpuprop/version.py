@@ -1,0 +1,3 @@
+"""The version, on the ground: files of states name it."""
+
+__version__ = "0.2.0.dev0"
