@@ -1,22 +1,18 @@
-"""Run ``python -m gpuprop.selfcheck`` first on a new machine: is each device right, and how fast?
+"""Whether each device here is right, and how fast: what ``python -m gpuprop selfcheck`` runs.
 
-It prints the versions and the devices, runs the article's experiment on each device in each dtype,
-and one with every rule of the family, holds every bit against the NumPy reference, times a large
-step, and ends with one line. Progress goes to stderr. The exit code is 0 for good, 1 for not good, and
-2 for bad arguments or an stdout that cannot be written.
+The article's experiment on each device in each dtype, and one with every rule of the family, hold every
+bit against the NumPy reference; then a large step is timed.
 """
 
 from __future__ import annotations
 
-import argparse
-import io
 import os
 import platform
 import statistics
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NoReturn, TextIO
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 
@@ -26,10 +22,15 @@ from gpuprop.backends.checks import COMPUTE_DTYPE
 from gpuprop.backends.gpu.cuda import cuda_version
 from gpuprop.measure import bandwidth
 
+#: What takes a line of the result, or of progress.
+Tell = Callable[[str], None]
+
 _LARGE = 2**26  # parameters of a timed step: beyond every cache, and 0.8 GB in float32
 _EPOCHS = 101
 
 _OPTIONS: dict[str, Any] = {"weight_decay": 0.1, "clip_value": 0.5, "bounds": (-1.0, 1.5)}
+_EXPERIMENTS = "the article's trajectory", "the article's trajectory and the family's"
+
 #: Between them, every rule and nearly every option.
 FAMILY = (
     gpuprop.RMSProp(
@@ -63,26 +64,26 @@ def walk(optimizer: gpuprop.Optimizer, backend: Backend, dtype: str) -> np.ndarr
     return backend.to_host(x)
 
 
-def differences(backend: Backend) -> Iterator[str]:
+def differences(backend: Backend, tell: Tell, family: Sequence[gpuprop.Optimizer] = FAMILY) -> Iterator[str]:
     """What is wrong with `backend`, a line each."""
     reference = select_backend("numpy")
     for name in (dtype.name for dtype in COMPUTE_DTYPE):
-        _tell(f"{backend.name}: the article's trajectory and the family's in {name}")
+        tell(f"{backend.name}: {_EXPERIMENTS[bool(family)]} in {name}")
         wrong = (trajectory(backend, name) != trajectory(reference, name)).any(axis=1)
         if wrong.any():
             yield f"{name} leaves the reference's trajectory at epoch {wrong.argmax()}"
-        for optimizer in FAMILY:
+        for optimizer in family:
             if (walk(optimizer, backend, name) != walk(optimizer, reference, name)).any():
                 yield f"{name}: {optimizer} differs from the reference"
 
 
-def speed(backend: Backend) -> str:
+def speed(backend: Backend, tell: Tell) -> dict[str, Any]:
     """A large step in float32, against the device's memory."""
     n = _LARGE
     free = backend.xp.cuda.runtime.memGetInfo()[0] if backend.name == "gpu" else None
     while free is not None and 4 * 3 * n > free // 2:
         n //= 2
-    _tell(f"{backend.name}: timing a step of {n:,} parameters")
+    tell(f"{backend.name}: timing a step of {n:,} parameters")
     x, grad = (backend.xp.ones(n, "float32") for _ in range(2))
     optimizer = gpuprop.RMSProp(1e-3)
     state = optimizer.init(x, backend=backend)
@@ -94,111 +95,109 @@ def speed(backend: Backend) -> str:
     median = statistics.median(rounds)
     moved = n * bandwidth.bytes_per_parameter(gpuprop.RMSProp().rule, 4) / median
     peak = bandwidth.peak_bandwidth(backend)
-    of = peak or bandwidth.measured_bandwidth(backend)
-    return (
-        f"{n:,} parameters, float32: {median * 1e3:.3g} ms a step, {moved / 1e9:.3g} GB/s, "
-        f"{moved / of:.0%} of the {'peak' if peak else 'measured'} memory bandwidth"
-    )
+    return {
+        "parameters": n,
+        "seconds": median,
+        "bytes_per_second": moved,
+        "share": moved / (peak or bandwidth.measured_bandwidth(backend)),
+        "of": "peak" if peak else "measured",
+    }
 
 
-def devices() -> Iterator[tuple[Backend, AbstractContextManager]]:
-    """Every GPU, each with what makes it the current one, and the CPU."""
+def devices(say: Tell) -> Iterator[tuple[Backend, AbstractContextManager]]:
+    """Every GPU, each with what makes it the current one, and the CPU; of what is missing it is said why."""
     try:
         gpu = select_backend("gpu")
     except DeviceUnavailableError as error:
-        print(f"no GPU: {error}", flush=True)
+        say(f"no GPU: {error}")
     else:
         runtime = gpu.xp.cuda.runtime
         driver, cuda = runtime.driverGetVersion(), runtime.runtimeGetVersion()
-        print(f"CuPy {gpu.xp.__version__}, CUDA {cuda_version(cuda)}, driver for CUDA {cuda_version(driver)}")
+        say(f"CuPy {gpu.xp.__version__}, CUDA {cuda_version(cuda)}, driver for CUDA {cuda_version(driver)}")
         for number in range(runtime.getDeviceCount()):
             yield gpu, gpu.xp.cuda.Device(number)
     try:
         yield select_backend("cpu"), nullcontext()
     except DeviceUnavailableError as error:
-        print(f"no CPU kernels: {error}", flush=True)
+        say(f"no CPU kernels: {error}")
         yield select_backend("numpy"), nullcontext()
 
 
-def findings(backend: Backend) -> Iterator[tuple[bool, str]]:
-    """A line about each thing that is checked, and whether it is good."""
-    good = True
+def checked(backend: Backend, say: Tell, tell: Tell, quick: bool) -> dict[str, Any]:
+    """What is found of one device, said line by line."""
+    found: dict[str, Any] = {"backend": backend.name, "device": backend.describe(), "wrong": []}
+    say(f"{backend.name}: {found['device']}")
+    family = () if quick else FAMILY
     try:
-        for line in differences(backend):
-            good = False
-            yield good, f"WRONG: {line}"
-        if good:
-            yield good, "the article's trajectory and the family's: every bit"
-        yield good, speed(backend)
+        for line in differences(backend, tell, family):
+            found["wrong"].append(line)
+            say(f"  WRONG: {line}")
+        if not found["wrong"]:
+            say(f"  {_EXPERIMENTS[bool(family)]}: every bit")
+        if not quick:
+            timed = found["step"] = speed(backend, tell)
+            say(
+                f"  {timed['parameters']:,} parameters, float32: {timed['seconds'] * 1e3:.3g} ms a step, "
+                f"{timed['bytes_per_second'] / 1e9:.3g} GB/s, {timed['share']:.0%} of the {timed['of']} "
+                "memory bandwidth"
+            )
     except Exception as error:  # whatever it is, it is what the user came to see
-        yield False, f"FAILED: {type(error).__name__}: {error}"
+        found["failed"] = f"{type(error).__name__}: {error}"
+        say(f"  FAILED: {found['failed']}")
+    found["good"] = not found["wrong"] and "failed" not in found
+    return found
 
 
-def check() -> int:
-    """Check and print all; the number of devices that are not good."""
-    print(f"gpuprop {gpuprop.__version__}, Python {platform.python_version()}, NumPy {np.__version__}")
-    failures = 0
-    for backend, current in devices():
+def check(say: Tell, tell: Tell, *, quick: bool = False) -> dict[str, Any]:
+    """Check all that is here.
+
+    Parameters
+    ----------
+    say, tell : callable
+        Take each line of the result, and of progress.
+    quick : bool
+        The article's experiment alone: no other rules, and no large step.
+
+    Returns
+    -------
+    dict
+        The lines as a report that JSON can hold; ``"good"`` says whether all is.
+    """
+    report: dict[str, Any] = {
+        "gpuprop": gpuprop.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": gpuprop.get_num_threads(),
+        "versions": _versions(),
+        "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(_VARIABLES)},
+        "missing": [],
+        "devices": [],
+    }
+    say(f"gpuprop {report['gpuprop']}, Python {report['python']}, NumPy {np.__version__}")
+
+    def say_why(line: str) -> None:
+        report["missing"] += [line] if line.startswith("no ") else []
+        say(line)
+
+    for backend, current in devices(say_why):
         with current:
-            print(f"{backend.name}: {backend.describe()}", flush=True)
-            all_good = True
-            for good, line in findings(backend):
-                print(f"  {line}", flush=True)
-                all_good &= good
-            failures += not all_good
-    verdict = f"{failures} device(s) NOT good, see above" if failures else "good"
-    print(f"selfcheck: {verdict}", flush=True)
-    return failures
+            report["devices"].append(checked(backend, say, tell, quick))
+    failures = sum(not device["good"] for device in report["devices"])
+    report["good"] = not failures
+    say(f"selfcheck: {f'{failures} device(s) NOT good, see above' if failures else 'good'}")
+    return report
 
 
-def _tell(line: str) -> None:
-    """On stderr, which may be closed or full."""
-    if sys.stderr is not None:
+#: What decides where a step runs, and by how many threads.
+_VARIABLES = ("GPUPROP_", "NUMBA_", "OMP_", "CUDA_VISIBLE_DEVICES")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("numpy", "numba", "llvmlite", "scipy", "safetensors", "cupy-cuda12x", "cupy-cuda13x"):
         try:
-            print(f"selfcheck: {line}", file=sys.stderr, flush=True)
-        except OSError:
-            _discard(sys.stderr)
-
-
-def _discard(stream: TextIO) -> None:
-    """What Python still holds would fail again when it exits, and make the exit code 120."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        _tell(f"{message}; it takes no arguments but --help")
-        sys.exit(2)
-
-    def print_help(self, file: Any = None) -> None:
-        print(self.format_help(), end="", flush=True)
-
-
-def main(arguments: Sequence[str] = ()) -> int:
-    if sys.stdout is None:
-        _tell("stdout is closed; send it to a file, or to /dev/null")
-        return 2
-    if isinstance(sys.stdout, io.TextIOWrapper):  # and not a notebook's
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        os.getcwd()
-    except OSError as error:
-        _tell(f"cannot go on in this folder: {error.strerror}; change to another")
-        return 2
-    description = __doc__ and __doc__.split("\n\n")[1]  # python -OO leaves none
-    try:
-        _Parser(prog="python -m gpuprop.selfcheck", description=description).parse_args(arguments)
-        return 1 if check() else 0
-    except KeyboardInterrupt:
-        _tell("interrupted")
-        return 130
-    except OSError as error:
-        _discard(sys.stdout)
-        if isinstance(error, BrokenPipeError):
-            return 1
-        _tell(f"cannot write to stdout: {error.strerror}")
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class State:
-    """What an optimizer remembers between steps; made by its ``init``.
+    """What an optimizer remembers between steps: made by its ``init``, and by `gpuprop.load_state`.
+
+    The constructor is private, and may change; a state can be copied (``copy.deepcopy`` with arrays of
+    its own, ``copy.copy`` with the same), and pickled.
 
     Attributes
     ----------

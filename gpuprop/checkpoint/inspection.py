@@ -1,0 +1,54 @@
+"""What a file of a state holds, from its header alone."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gpuprop.checkpoint.container import read
+from gpuprop.checkpoint.contents import contents_of, understanding
+
+
+def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Lines for people; the arrays, which may be many gigabytes, are not read.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `load_state`, but for damage in the arrays.
+    """
+    path = os.fsdecode(path)
+    metadata, tensors = read(path)
+    with understanding(path, metadata, "a description"):
+        description = contents_of(metadata, tensors)
+        optimizer = _text(description["optimizer"] or {"code": {"name": "unknown"}})
+    yield f"{path}: {os.path.getsize(path):,} bytes"
+    yield f"written by gpuprop {metadata['gpuprop.version']}, in format {metadata['gpuprop.format']}"
+    yield f"optimizer: {optimizer}"
+    yield f"step: {description['step']}, elements skipped: {description['skipped']}"
+    yield f"backend: {description['backend']}"
+    for name, layout in description["arrays"].items():
+        stored = tensors.get_slice(name).get_shape()
+        shape = tuple(stored[layout["axes"].index(axis)] for axis in range(len(layout["axes"])))
+        itemsize = 2 if layout["dtype"] == "bfloat16" else np.dtype(layout["dtype"]).itemsize
+        yield f"  {name}: {layout['dtype']} of shape {shape}, {itemsize * math.prod(shape):,} bytes"
+
+
+def _text(described: Any) -> str:
+    """A hyperparameter as Python would write it; of what is code, the name."""
+    if isinstance(described, list):
+        return f"({', '.join(map(_text, described))}{',' * (len(described) == 1)})"
+    if not isinstance(described, dict):
+        return repr(described)
+    ((kind, content),) = described.items()
+    if kind == "float":
+        return str(content)
+    if kind == "array":
+        return f"<the array optimizer.{content}>"
+    if kind == "code":
+        return f"<code, which is in no file: {content['name']}>"
+    return f"{kind}({', '.join(f'{name}={_text(value)}' for name, value in content.items())})"
