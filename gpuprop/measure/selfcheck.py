@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
-import gpuprop
 from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
 from gpuprop.backends.checks import COMPUTE_DTYPE
+from gpuprop.backends.cpu.threads import get_num_threads
 from gpuprop.backends.gpu.cuda import cuda_version
 from gpuprop.measure import bandwidth
+from gpuprop.optimizers import SGD, AdaGrad, AdamW, Optimizer, RMSProp
+from gpuprop.version import __version__
 
 #: What takes a line of the result, or of progress.
 Tell = Callable[[str], None]
@@ -33,18 +35,16 @@ _EXPERIMENTS = "the article's trajectory", "the article's trajectory and the fam
 
 #: Between them, every rule and nearly every option.
 FAMILY = (
-    gpuprop.RMSProp(
-        0.05, epsilon=0.01, momentum=0.9, nesterov=True, centered=True, bias_correction=True, **_OPTIONS
-    ),
-    gpuprop.SGD(0.05, momentum=0.9, maximize=True, **_OPTIONS),
-    gpuprop.AdaGrad(epsilon_inside_sqrt=True, initial_square_sum=0.1, **_OPTIONS),
-    gpuprop.AdamW(0.05, nonfinite="skip"),
+    RMSProp(0.05, epsilon=0.01, momentum=0.9, nesterov=True, centered=True, bias_correction=True, **_OPTIONS),
+    SGD(0.05, momentum=0.9, maximize=True, **_OPTIONS),
+    AdaGrad(epsilon_inside_sqrt=True, initial_square_sum=0.1, **_OPTIONS),
+    AdamW(0.05, nonfinite="skip"),
 )
 
 
 def trajectory(backend: Backend, dtype: str) -> np.ndarray:
     """The points of the article's experiment, shape (101, 2)."""
-    optimizer = gpuprop.RMSProp(learning_rate=0.1, rho=0.9, epsilon=1e-6)
+    optimizer = RMSProp(learning_rate=0.1, rho=0.9, epsilon=1e-6)
     x = backend.asarray([5.0, 4.0], dtype)
     state = optimizer.init(x, backend=backend)
     points = []
@@ -54,7 +54,7 @@ def trajectory(backend: Backend, dtype: str) -> np.ndarray:
     return np.array(points)
 
 
-def walk(optimizer: gpuprop.Optimizer, backend: Backend, dtype: str) -> np.ndarray:
+def walk(optimizer: Optimizer, backend: Backend, dtype: str) -> np.ndarray:
     """Where a hundred parameters are after twenty steps by random gradients."""
     random = np.random.default_rng(0)
     x, *grads = (backend.asarray(values, dtype) for values in random.normal(size=(21, 100)))
@@ -64,7 +64,7 @@ def walk(optimizer: gpuprop.Optimizer, backend: Backend, dtype: str) -> np.ndarr
     return backend.to_host(x)
 
 
-def differences(backend: Backend, tell: Tell, family: Sequence[gpuprop.Optimizer] = FAMILY) -> Iterator[str]:
+def differences(backend: Backend, tell: Tell, family: Sequence[Optimizer] = FAMILY) -> Iterator[str]:
     """What is wrong with `backend`, a line each."""
     reference = select_backend("numpy")
     for name in (dtype.name for dtype in COMPUTE_DTYPE):
@@ -85,7 +85,7 @@ def speed(backend: Backend, tell: Tell) -> dict[str, Any]:
         n //= 2
     tell(f"{backend.name}: timing a step of {n:,} parameters")
     x, grad = (backend.xp.ones(n, "float32") for _ in range(2))
-    optimizer = gpuprop.RMSProp(1e-3)
+    optimizer = RMSProp(1e-3)
     state = optimizer.init(x, backend=backend)
     optimizer.step(x, grad, state)
     backend.synchronize()
@@ -93,7 +93,7 @@ def speed(backend: Backend, tell: Tell) -> dict[str, Any]:
     while len(rounds) < 5 and sum(rounds) < 2:
         rounds.append(bandwidth.seconds(backend, lambda: optimizer.step(x, grad, state)))
     median = statistics.median(rounds)
-    moved = n * bandwidth.bytes_per_parameter(gpuprop.RMSProp().rule, 4) / median
+    moved = n * bandwidth.bytes_per_parameter(RMSProp().rule, 4) / median
     peak = bandwidth.peak_bandwidth(backend)
     return {
         "parameters": n,
@@ -164,11 +164,11 @@ def check(say: Tell, tell: Tell, *, quick: bool = False) -> dict[str, Any]:
         The lines as a report that JSON can hold; ``"good"`` says whether all is.
     """
     report: dict[str, Any] = {
-        "gpuprop": gpuprop.__version__,
+        "gpuprop": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": gpuprop.get_num_threads(),
+        "threads": get_num_threads(),
         "versions": _versions(),
         "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(_VARIABLES)},
         "missing": [],

@@ -8,13 +8,13 @@ import pytest
 
 import gpuprop
 from gpuprop.__main__ import main
-from gpuprop.measure import selfcheck
+from gpuprop.measure import bandwidth, selfcheck
 
 
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(selfcheck, "_LARGE", 2**16)
-    monkeypatch.setattr(gpuprop.measure.bandwidth, "measured_bandwidth", lambda backend: 1e10)
+    monkeypatch.setattr(bandwidth, "measured_bandwidth", lambda backend: 1e10)
     adagrad = [each for each in selfcheck.FAMILY if isinstance(each, gpuprop.AdaGrad)]
     monkeypatch.setattr(selfcheck, "FAMILY", adagrad)
 
