@@ -44,6 +44,7 @@ def interrupted_at(moment, action):
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 asks only here whether any frame will
     sys.settrace(trace)
     try:
         action()

@@ -73,6 +73,7 @@ def many({names}, chunks):
 def seconds(backend: Backend, action: Callable[[], Any], calls: int = 1) -> float:
     """Time of one of `calls` calls of `action`: by events on a GPU, by the clock elsewhere."""
     if backend.name == "gpu":
+        backend.synchronize()  # what was queued before would hide the work of a library with its own stream
         start, stop = backend.xp.cuda.Event(), backend.xp.cuda.Event()
         start.record()
         for _ in range(calls):
