@@ -79,19 +79,18 @@ def milliseconds(bytes_per_parameter: float) -> str:
 
 def kernel_rows(names: list[str], dtypes: list[str], architectures: list[int]) -> Iterator[str]:
     from gpuprop.backends.gpu import compiler
+    from gpuprop.backends.gpu.wide import BYTES, elements_a_thread, wide_source
 
     cases = list(product(names, dtypes))
-    sources = {
-        f"{name}_{dtype}": compiler.cuda_source(f"{name}_{dtype}", RULES[name], dtype)
-        for name, dtype in cases
-    }
+    sources = {f"{name}_{dtype}": wide_source(f"{name}_{dtype}", RULES[name], dtype) for name, dtype in cases}
     compiled = {
         architecture: compiler.compile_sources(sources, architecture) for architecture in architectures
     }
     for (name, dtype), architecture in product(cases, architectures):
         kernel = compiled[architecture][f"{name}_{dtype}"]
-        count = kernel.accesses()
-        moved = sum(bits // 8 * n for (_, bits), n in count.items())
+        # Narrower ones are of the last few elements, which go one by one.
+        count = {access: n for access, n in kernel.accesses().items() if access[1] == 8 * BYTES}
+        moved = sum(bits // 8 * n for (_, bits), n in count.items()) // elements_a_thread(dtype)
         least = bandwidth.bytes_per_parameter(RULES[name], np.dtype(dtype).itemsize)
         cells = [name, dtype, f"sm_{architecture}", "SASS" if kernel.is_machine_code else "PTX"]
         cells += [

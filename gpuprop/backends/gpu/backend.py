@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from itertools import pairwise
 from operator import setitem
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +16,7 @@ from gpuprop.backends.checks import compute_dtype, prepare
 from gpuprop.backends.gpu.cuda import cupy_with_a_device
 from gpuprop.backends.gpu.kernels import elementwise_kernel
 from gpuprop.backends.gpu.reductions import clip_kernel, sum_kernel
+from gpuprop.backends.gpu.wide import BYTES, THREADS, elements_a_thread, wide_kernel
 from gpuprop.rules import Rule
 
 
@@ -30,6 +32,8 @@ class GPUBackend(Backend):
         self._current_stream = self.xp.cuda.get_current_stream
         self._stream_is_capturing = self.xp.cuda.runtime.streamIsCapturing
         self._kernels: dict[tuple[Any, ...], Any] = {}
+        #: Of real arrays that the full checks have let pass.
+        self._dtypes: set[Any] = set()
 
     def describe(self) -> str:
         device = self.xp.cuda.Device()
@@ -98,24 +102,37 @@ class GPUBackend(Backend):
         self, mode: Mode, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], counter: Any
     ) -> tuple[Any, partial[Any]]:
         """x, and what launches the kernel when it is called."""
-        # The one scalar that may be on the device is the factor of a norm.
-        is_on_device = self._ndarray in map(type, scalars)
-        kernel = self._kernels.get((rule, getattr(arrays[-1], "dtype", None), mode, is_on_device))
-        if kernel is None or not self._are_plainly_right(arrays):
+        off = self._at_a_glance(arrays)
+        if off is None:
             arrays = prepare(self, rule, arrays)
-            kernel = self._kernel(mode, rule, arrays[-1].dtype, scalars, is_on_device)
+            self._dtypes.add(arrays[-1].dtype)
+            off = any(not a.flags.c_contiguous or a.data.ptr % BYTES for a in arrays)
         first = len(rule.reads)
-        x = arrays[first]
-        rounded = (_rounded_anew if is_on_device else _rounded)(tuple(scalars), x.dtype)
+        x, size = arrays[first], arrays[first].size
+        is_on_device = False
+        try:
+            rounded = _rounded(tuple(scalars), x.dtype)
+        except TypeError:  # one is an array on the device, the factor of a norm, and no key of a cache
+            is_on_device, rounded = True, _rounded_anew(scalars, x.dtype)
         more = () if counter is None else (counter,)
-        return x, partial(kernel, *arrays[:first], *rounded, *arrays[first:], *more)
+        arguments = *arrays[:first], *rounded, *arrays[first:], *more
+        if size and not off:
+            kernel, per_thread = self._kernel(wide_kernel, mode, rule, x.dtype, scalars, is_on_device)
+            blocks = -(-size // (per_thread * THREADS))
+            return x, partial(kernel, (blocks,), (THREADS,), (*arguments, size))
+        kernel, _ = self._kernel(elementwise_kernel, mode, rule, x.dtype, scalars, is_on_device)
+        return x, partial(kernel, *arguments)
 
-    def _kernel(self, mode: Mode, rule: Rule, dtype: Any, scalars: Sequence[Any], is_on_device: bool) -> Any:
-        key = rule, dtype, mode, is_on_device
+    def _kernel(
+        self, make: Callable[..., Any], mode: Mode, rule: Rule, dtype: Any, scalars: Any, is_on_device: bool
+    ) -> tuple[Any, int]:
+        """The kernel, and how many elements a thread of a wide one takes."""
+        key = make, rule, dtype, mode, is_on_device
         if key not in self._kernels:
             names = zip(rule.scalars, scalars, strict=True)
             on_device = [name for name, scalar in names if isinstance(scalar, self._ndarray)]
-            self._kernels[key] = elementwise_kernel(rule, dtype.name, mode, on_device=on_device)
+            kernel = make(rule, dtype.name, mode, on_device=on_device)
+            self._kernels[key] = kernel, elements_a_thread(dtype.name)
         return self._kernels[key]
 
     def _captures(self) -> bool:
@@ -139,13 +156,18 @@ class GPUBackend(Backend):
         sum_kernel(array.dtype.name, term)(flat, array.size, workspace.sums)
         return sum_kernel("float64", "value")(workspace.sums, workspace.sums.size, workspace.fewer_sums)
 
-    def _are_plainly_right(self, arrays: Sequence[Any]) -> bool:
-        """Whether all is well at a glance; else the full checks decide, which cost as a launch."""
+    def _at_a_glance(self, arrays: Sequence[Any]) -> int | None:
+        """What the addresses of contiguous arrays, or-ed, leave when divided by `BYTES`.
+
+        None where the full checks must decide, which cost as a launch: not all is plainly right.
+        """
         last = arrays[-1]
         if type(last) is not self._ndarray:
-            return False
+            return None
         dtype, shape, device, nbytes = last.dtype, last.shape, last.data.device_id, last.nbytes
-        addresses: list[int] = []
+        if dtype not in self._dtypes:
+            return None
+        addresses, all_bits = [], 0
         for array in arrays:
             if (
                 type(array) is not self._ndarray
@@ -153,15 +175,18 @@ class GPUBackend(Backend):
                 or array.shape != shape
                 or not array.flags.c_contiguous
             ):
-                return False
+                return None
             data = array.data
-            if data.device_id != device or data.ptr % dtype.itemsize:
-                return False
-            for address in addresses:
-                if -nbytes < data.ptr - address < nbytes:
-                    return False
-            addresses.append(data.ptr)
-        return True
+            if data.device_id != device:
+                return None
+            address = data.ptr
+            all_bits |= address
+            addresses.append(address)
+        addresses.sort()
+        for one, next_one in pairwise(addresses):
+            if next_one - one < nbytes:
+                return None
+        return None if all_bits % dtype.itemsize else all_bits % BYTES
 
     def device_of(self, array: Any) -> int:
         return array.device.id

@@ -53,8 +53,9 @@ class Kernel:
     def accesses(self) -> Counter[tuple[str, int]]:
         """Global loads and stores an element: ``("ld" or "st", bits)`` to their number."""
         if not self.is_machine_code:
-            found = re.findall(r"\b(ld|st)(?:\.volatile)?\.global(?:\.\w+)*?\.[bfsu](\d+)\s", self.code)
-            return Counter((kind, int(bits)) for kind, bits in found)
+            pattern = r"\b(ld|st)(?:\.volatile)?\.global(?:\.(?!v\d)\w+)*?(?:\.v(\d))?\.[bfsu](\d+)\s"
+            found = re.findall(pattern, self.code)
+            return Counter((kind, int(many or 1) * int(bits)) for kind, many, bits in found)
         # A generic LD or ST, without the G, may be a global one too.
         found = re.findall(r"\b(LD|ST)G?((?:\.\w+)*) ", self.code)
         return Counter((kind.lower(), _width(modifiers)) for kind, modifiers in found)

@@ -14,6 +14,7 @@ from trial_rules import CLIPPED, EVERYTHING
 
 from gpuprop import RMSProp, rules
 from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, elementwise_kernel
+from gpuprop.backends.gpu.wide import wide_kernel, wide_source
 
 cupy = pytest.importorskip("cupy", reason="CuPy generates the kernels")
 compiler = pytest.importorskip("gpuprop.backends.gpu.compiler")
@@ -82,9 +83,17 @@ MORE |= {
 MORE |= {f"guarded_{kind}": (of_a_kind[0], "float32", GUARDED) for kind, of_a_kind in FULL.items()}
 
 
+#: Kernels of contiguous arrays: those of the package with every option, and the whole language of rules.
+WIDE = {
+    f"wide_{name}": case
+    for name, case in (CASES | MORE).items()
+    if name.startswith(("whole", "guarded_float", "guarded_bfloat", "counting", "clipped", "everything"))
+}
+
+
 def sources(cases):
     return {
-        name: compiler.cuda_source(name, rule, dtype, **options)
+        name: (wide_source if name in WIDE else compiler.cuda_source)(name, rule, dtype, **options)
         for name, (rule, dtype, options) in cases.items()
     }
 
@@ -122,6 +131,22 @@ def test_compiled_code(kernels):
         assert kernel.local_bytes == 0, case
         assert bool(kernel.float64()) == (dtype == "float64"), case
         assert kernel.registers <= 80, case  # 768 threads on a multiprocessor, or more
+
+
+def test_wide_kernels_move_each_array_once_by_128_bits(architecture):
+    for case, kernel in compiler.compile_sources(sources(WIDE), architecture).items():
+        rule, dtype, options = WIDE[case]
+        moved = Counter()
+        for bits in (128, 8 * cupy.dtype(dtype).itemsize):  # the last few elements go one by one
+            moved["ld", bits] += len(rule.arrays)
+            moved["st", bits] += 0 if options.get("mode") == "count" else len(rule.writes)
+        if "on_device" in options:
+            moved["ld", 64 if dtype == "float64" else 32] += 1
+        assert kernel.accesses() == +moved, case
+        assert kernel.local_accesses() == [], case
+        assert kernel.local_bytes == 0, case
+        assert bool(kernel.float64()) == (dtype == "float64"), case
+        assert kernel.registers <= 128, case  # 512 threads on a multiprocessor, or more
 
 
 def test_arithmetic_is_that_of_ieee_754(ptx):
@@ -208,6 +233,7 @@ def test_a_count_that_is_not_atomic_would_be_seen(mode, machine_code):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_cupy_is_given_the_options_that_these_tests_compile_with(dtype):
     assert elementwise_kernel(RMSProp().rule, dtype).kwargs["options"] == COMPILER_OPTIONS
+    assert wide_kernel(RMSProp().rule, dtype).options == COMPILER_OPTIONS
 
 
 def test_a_mistake_in_cuda_is_found():
@@ -224,6 +250,6 @@ def test_the_table_of_costs():
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| rmsprop |")]
     assert [row[2] for row in rows] == ["sm_80", "sm_90"]
     for row in rows:
-        assert row[4:7] == ["3 x 32", "2 x 32", "20 / 20"]
+        assert row[4:7] == ["3 x 128", "2 x 128", "20 / 20"]
     totals = [line for line in done.stdout.splitlines() if line.startswith("| all, ")]
     assert [line.split(" | ")[1:4] for line in totals] == [["12", "9", "84"], ["8", "5", "52"]]

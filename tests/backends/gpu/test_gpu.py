@@ -5,13 +5,14 @@ import shutil
 import subprocess
 import sys
 import timeit
+from itertools import product
 
 import numpy as np
 import pytest
 from conftest import DTYPES
 from trial_rules import CLIPPED
 
-from gpuprop import SGD, Adam, RMSProp, RuleOptimizer
+from gpuprop import SGD, Adam, RMSProp, RuleOptimizer, select_backend
 from gpuprop.backends.gpu.kernels import elementwise_kernel
 from gpuprop.schedules import exponential_decay
 
@@ -255,3 +256,35 @@ def test_a_step_is_one_launch(cupy, step, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["100", "101"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_contiguous_arrays_of_any_size_and_alignment(cupy, dtype):
+    """Packs of 128 bits and the elements behind the last, and where the first is in no pack's place."""
+    optimizer, random = RMSProp(momentum=0.9), np.random.default_rng(0)
+    for size, off in [*product((0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 64, 1023), (0, 1, 3)), (2**19 + 5, 0)]:
+        x, grad = (random.normal(size=off + size + 1).astype(dtype) for _ in range(2))
+        gpu_x, gpu_grad = cupy.asarray(x), cupy.asarray(grad)
+        for array, g in ((x, grad), (gpu_x, gpu_grad)):
+            part = array[off : off + size]
+            state = optimizer.init(part)
+            for _ in range(2):
+                optimizer.step(part, g[off : off + size], state)
+        np.testing.assert_array_equal(gpu_x.get(), x)  # what is beside the part, too
+
+
+def test_which_kernel_runs(cupy):
+    """Packs where they can be, and the narrow kernel where strides or addresses do not allow them."""
+    backend, x = select_backend("gpu"), cupy.ones((4, 64), "float32")
+    rule, scalars = RMSProp().rule, (0.1, 0.9, 0.1, 1e-6)
+    for of, wide in (
+        (lambda a: a, True),
+        (lambda a: a[1:], True),
+        (lambda a: a.ravel()[1:], False),
+        (lambda a: a[:, ::2], False),
+        (lambda a: a.T, False),
+        (lambda a: a[:0], False),
+    ):
+        arrays = [of(array) for array in (x, x.copy(), x.copy())]
+        _, launch = backend._launch("plain", rule, arrays, scalars, None)
+        assert isinstance(launch.func, cupy.RawKernel) == wide
