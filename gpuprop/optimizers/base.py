@@ -92,6 +92,7 @@ class Optimizer(ABC):
         Returns
         -------
         State
+            With arrays like `x`, and no step taken.
 
         Raises
         ------
