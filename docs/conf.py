@@ -1,5 +1,8 @@
 """How Sphinx builds the site: ``python -m sphinx -W -b html docs docs/_build``."""
 
+from docutils import nodes
+from sphinx.domains.python import PyXRefRole
+
 import gpuprop
 
 project = "gpuprop"
@@ -21,8 +24,15 @@ nitpicky = True  # a name that leads nowhere is a warning, and a warning ends th
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 
+templates_path = ["_templates"]
 autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings say it in words
+autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
+# Every public name has a docstring, with all parameters, and none that is not there, and what is returned.
+numpydoc_validation_checks = {"GL07", "GL08", "PR01", "PR02", "RT01", "RT03", "SS03"}
+numpydoc_validation_exclude = {r"\.State$"}  # its constructor is private
+default_role = "name"
 
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
@@ -36,3 +46,21 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "gpuprop"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["gpuprop.css"]
+smartquotes = False  # names in quotation marks are copied
+
+
+class Name(PyXRefRole):
+    """What a docstring writes as `name`: a link where it is public, and else code, as arguments are."""
+
+    def run(self):
+        first = self.text.removeprefix("gpuprop.").partition(".")[0]
+        if first in gpuprop.__all__:
+            self.name = "py:obj"
+            return super().run()
+        return [nodes.literal(self.rawtext, self.text)], []
+
+
+def setup(app):
+    app.add_role("name", Name())

@@ -116,11 +116,35 @@ class Backend(ABC):
         """The device and the library that drives it, for people."""
 
     def asarray(self, a: Any, dtype: Any = None) -> Any:
-        """`a` as an array of ``xp``, copied only where it must be."""
+        """Make `a` an array of ``xp``, copied only where it must be.
+
+        Parameters
+        ----------
+        a : array_like
+            Numbers, or an array on the host or on the device.
+        dtype : dtype, optional
+            By default that of `a`.
+
+        Returns
+        -------
+        array
+            A ``cupy.ndarray`` or ``numpy.ndarray``.
+        """
         return self.xp.asarray(a, dtype=dtype)
 
     def to_host(self, a: Any) -> np.ndarray:
-        """`a` as a NumPy array, copied only where it must be."""
+        """Make `a` a NumPy array, copied only where it must be.
+
+        Parameters
+        ----------
+        a : array_like
+            An array of this backend; from a GPU it is copied, which waits for the device.
+
+        Returns
+        -------
+        numpy.ndarray
+            The same numbers.
+        """
         return np.asarray(a)
 
     def adopt(self, name: str, array: Any) -> Any:

@@ -18,45 +18,7 @@ from gpuprop.optimizers import Optimizer, State
 
 
 def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -> None:
-    """Write `state` to a file: what `State.save` does.
-
-    Parameters
-    ----------
-    state : State
-    path : str, bytes or path-like
-        An existing file is replaced, and keeps its permissions and its group, and its owner where the
-        system lets it; a symbolic link is followed.
-    **arrays : array
-        More arrays for the same file, of any shape and any type of float, complex, integer or
-        boolean: above all the parameters, ``x=x``, which a resumed run needs of the same moment.
-        They come back in ``state.extras``.
-
-    Raises
-    ------
-    OSError
-        The file cannot be written; one that existed is as it was.
-    TypeError
-        An array has another type, is masked, or is out of the reach of the state's backend.
-    ValueError
-        `path` is no regular file, an array's name no text that UTF-8 can write, or an array of the
-        state not like the others.
-    RuntimeError
-        The state was stepped meanwhile, or a step of it is under way; a file that existed is as it
-        was.
-
-    Notes
-    -----
-    A new file is written beside the old one, forced to the disk, and renamed: after a kill or a power
-    cut at any moment, `path` is the old file or the new one. What a killed process may leave is a file
-    ``.gpuprop-*.tmp``, which can be deleted.
-
-    Arrays are copied a block at a time. From a GPU, one array at a time passes through the host.
-
-    What is code cannot be written: schedules from elsewhere than `gpuprop.schedules`, references of
-    rules of your own, and optimizers of classes of your own. Then ``state.optimizer`` will be None; the
-    file has the other hyperparameters, and the rule's name, so that no optimizer of another family
-    goes on with the arrays.
-    """
+    """Write `state` to a file: see `State.save`, which calls this."""
     clock = state._clock.tolist()
     _check_clock(clock[0] == clock[1])
     for name in arrays:

@@ -92,6 +92,7 @@ class Optimizer(ABC):
         Returns
         -------
         State
+            With arrays like `x`, and no step taken.
 
         Raises
         ------
@@ -204,7 +205,20 @@ class Optimizer(ABC):
         args: tuple[Any, ...] = (),
         **options: Any,
     ) -> Any:
-        """Minimise `fun`: what `scipy.optimize.minimize` calls where this object is its ``method``."""
+        """Minimise `fun`: what `scipy.optimize.minimize` calls where this object is its ``method``.
+
+        Parameters
+        ----------
+        fun, x0, args
+            As for `minimize`.
+        **options
+            The other arguments of `minimize`, and its options.
+
+        Returns
+        -------
+        scipy.optimize.OptimizeResult
+            As `minimize` gives it.
+        """
         from gpuprop.driver import minimize_by
 
         return minimize_by(self, fun, x0, args, **options)

@@ -20,8 +20,8 @@ class RMSProp(Conventions, Momentum):
         x &\leftarrow x - \eta \, g / (\sqrt{s} + \epsilon)
 
     with :math:`s = 0` at the start. What other libraries call RMSProp has options here, and a
-    constructor each, which takes that library's own arguments: `pytorch`, `keras`, `tensorflow`,
-    `optax`, `chainer`.
+    constructor each, which takes that library's own arguments: `RMSProp.pytorch`, `RMSProp.keras`,
+    `RMSProp.tensorflow`, `RMSProp.optax`, `RMSProp.chainer`.
 
     Parameters
     ----------
@@ -85,6 +85,13 @@ class RMSProp(Conventions, Momentum):
         A hyperparameter is out of its range; the message names it and its value.
     TypeError
         A hyperparameter is not of its kind.
+
+    Notes
+    -----
+    In the formulas of the constructors :math:`s`, :math:`a` and :math:`v` are the ``square_average``,
+    ``gradient_average`` and ``velocity`` of the state; without `centered`, :math:`a = 0` throughout, and
+    without `momentum`, :math:`\mu = 0`. What only gpuprop has is added afterwards:
+    ``dataclasses.replace(RMSProp.pytorch(lr=0.001), bounds=(0, 1))``.
 
     References
     ----------

@@ -183,7 +183,23 @@ class Adam(Options):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AdamW(Adam):
-    """Adam with decoupled weight decay: `Adam` with other defaults.
+    r"""Adam with decoupled weight decay: `Adam` with other defaults.
+
+    Parameters
+    ----------
+    learning_rate, beta1, beta2, epsilon
+        As for `Adam`.
+    weight_decay : float
+        :math:`\lambda`; in each step x is multiplied by :math:`1 - \eta \lambda`.
+    decoupled_weight_decay : bool
+        If False, :math:`\lambda x` is added to the gradient, as in `Adam`.
+    second_moment, maximize, clip_value, clip_norm, bounds, nonfinite
+        As for `RMSProp`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A hyperparameter is out of its range, or not of its kind.
 
     References
     ----------

@@ -16,26 +16,20 @@ if TYPE_CHECKING:
 
 
 class State:
-    """What an optimizer remembers between steps: made by its ``init``, and by `gpuprop.load_state`.
+    """What an optimizer remembers between steps: made by its ``init``, and by `load_state`.
 
     The constructor is private, and may change; a state can be copied (``copy.deepcopy`` with arrays of
-    its own, ``copy.copy`` with the same), and pickled.
+    its own, ``copy.copy`` with the same), and pickled. Each of its arrays is an attribute, too:
+    ``state.square_average``.
 
     Attributes
     ----------
-    step : int
-        Number of steps taken; may be set.
     optimizer : Optimizer or None
-        Whose hyperparameters the last step used.
+        Whose hyperparameters the last step used; None where a part of it was code when it was saved.
     backend : Backend
         Where steps run.
-    arrays : dict of str to array
-        The arrays like the parameters, such as ``"square_average"``; each is an attribute, too:
-        ``state.square_average``.
     extras : dict of str to array
         What `save` was given beside the state, where it comes from `load_state`.
-    skipped : int
-        Elements that ``nonfinite="skip"`` has left out so far; to ask waits for a GPU.
     """
 
     def __init__(
@@ -72,6 +66,7 @@ class State:
 
     @property
     def step(self) -> int:
+        """The number of steps taken, an int; it may be set."""
         return self._clock.item(1)
 
     @step.setter
@@ -91,10 +86,12 @@ class State:
 
     @property
     def arrays(self) -> dict[str, Any]:
+        """The arrays like the parameters, by name, such as ``"square_average"``."""
         return {name: getattr(self, name, None) for name in self._names}
 
     @property
     def skipped(self) -> int:
+        """The elements that ``nonfinite="skip"`` has left out so far, an int; to ask waits for a GPU."""
         return self._skipped_before + (0 if self._workspace is None else int(self._workspace.skipped[0]))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -113,15 +110,39 @@ class State:
 
         Parameters
         ----------
-        path : str or path-like
+        path : str, bytes or path-like
+            An existing file is replaced, and keeps its permissions and its group, and its owner where the
+            system lets it; a symbolic link is followed.
         **arrays : array
-            More arrays for the same file, above all the parameters, ``x=x``: a resumed run needs
-            those of the same moment. They come back in ``state.extras`` of `gpuprop.load_state`.
+            More arrays for the same file, of any shape and any type of float, complex, integer or
+            boolean: above all the parameters, ``x=x``, which a resumed run needs of the same moment.
+            They come back in ``state.extras`` of `gpuprop.load_state`.
 
         Raises
         ------
-        OSError, TypeError, ValueError
-            See `gpuprop.checkpoint.save`, which also has the details.
+        OSError
+            The file cannot be written; one that existed is as it was.
+        TypeError
+            An array has another type, is masked, or is out of the reach of the state's backend.
+        ValueError
+            `path` is no regular file, an array's name no text that UTF-8 can write, or an array of the
+            state not like the others.
+        RuntimeError
+            The state was stepped meanwhile, or a step of it is under way; a file that existed is as it
+            was.
+
+        Notes
+        -----
+        A new file is written beside the old one, forced to the disk, and renamed: after a kill or a power
+        cut at any moment, `path` is the old file or the new one. What a killed process may leave is a file
+        ``.gpuprop-*.tmp``, which can be deleted.
+
+        Arrays are copied a block at a time. From a GPU, one array at a time passes through the host.
+
+        What is code cannot be written: schedules from elsewhere than `gpuprop.schedules`, references of
+        rules of your own, and optimizers of classes of your own. Then ``state.optimizer`` will be None; the
+        file has the other hyperparameters, and the rule's name, so that no optimizer of another family
+        goes on with the arrays.
         """
         from gpuprop import checkpoint
 

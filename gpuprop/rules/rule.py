@@ -72,7 +72,13 @@ class Rule:
         return _unpickled, (self.name, self.reads, self.writes, self.scalars, self.body, self.reference)
 
     def tree(self) -> ast.Module:
-        """The body as Python reads it."""
+        """The body as Python reads it.
+
+        Returns
+        -------
+        ast.Module
+            The assignments, with the lines where they stand in the body.
+        """
         return ast.parse(textwrap.dedent(self.body).strip("\n"))
 
 

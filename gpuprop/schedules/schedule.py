@@ -20,7 +20,18 @@ class Schedule:
     @overload
     def __call__(self, step: ArrayLike) -> NDArray[np.float64]: ...
     def __call__(self, step: Any) -> Any:
-        """The learning rate of the step that follows `step` others, or an array of them for an array."""
+        """Give the learning rate of the step that follows `step` others.
+
+        Parameters
+        ----------
+        step : int or array_like
+            How many steps have been taken, or an array of such numbers.
+
+        Returns
+        -------
+        float or numpy.ndarray
+            A rate for each number.
+        """
         if type(step) is int or type(step) is float:
             return self._at(step)
         steps = np.asarray(step)

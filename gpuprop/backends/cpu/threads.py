@@ -42,6 +42,11 @@ def set_num_threads(n: int | None) -> None:
 def get_num_threads() -> int:
     """How many threads a step on the CPU uses.
 
+    Returns
+    -------
+    int
+        What `set_num_threads` set, or else its default.
+
     Raises
     ------
     ValueError
