@@ -31,6 +31,10 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,
+    "within_subsection_order": "FileNameSortKey",  # the article first
+    "image_srcset": ["2x"],  # sharp on fine screens
+    "reference_url": {"gpuprop": None},  # names in the code lead to their pages
 }
 
 html_theme = "pydata_sphinx_theme"
