@@ -41,19 +41,19 @@ while state.step < STEPS:
         x, optimizer = state.extras["x"], state.optimizer
 gradient, step = 1000 * np.median(clock, axis=0)
 print(f"f and its gradient: {gradient:.0f} ms. The step: {step:.1f} ms, {step / (gradient + step):.1%}.")
-
 # %%
 # Common levels are found, a little small, as what rare levels add is noise to them. Rare ones stay near 0.
-figure, (plane, curve) = plt.subplots(2, 1, figsize=(4.4, 7), layout="constrained", height_ratios=(3, 2))
+figure, plane = plt.subplots(figsize=(4.4, 4), layout="constrained")
 truth, fitted = backend.to_host(truth), backend.to_host(x)
 seen = np.stack([np.bincount(k, minlength=LEVELS) for k in backend.to_host(levels)])
-for low, color in ((1, "#e69f00"), (100, "#56b4e9"), (1000, "black")):
-    some = (seen >= low) & (seen < 10 * low)
-    label = f"in {low} to {10 * low - 1} rows"
-    plane.plot(truth[some][:800], fitted[some][:800], ".", color=color, markersize=4, label=label)
+for low, high, color in ((1, 9, "#e69f00"), (100, 999, "#56b4e9"), (1000, 9999, "black")):
+    some = (seen >= low) & (seen <= high)
+    plane.plot(truth[some][:800], fitted[some][:800], ".", color=color, ms=4, label=f"{low} to {high} rows")
 plane.axline((0, 0), slope=1, color="0.4", linewidth=1)
 plane.set(xlabel="true coefficient", ylabel="fitted coefficient", aspect="equal")
 plane.legend(loc="upper left")
+# %%
+figure, curve = plt.subplots(figsize=(4.4, 3), layout="constrained")
 curve.semilogy(np.array(heights[:-1]) - heights[-1], color="#0072b2")
 curve.set(xlabel="step", ylabel="f above its last value")
 plt.show()
