@@ -43,7 +43,7 @@ gradient, step = 1000 * np.median(clock, axis=0)
 print(f"f and its gradient: {gradient:.0f} ms. The step: {step:.1f} ms, {step / (gradient + step):.1%}.")
 # %%
 # Common levels are found, a little small, as what rare levels add is noise to them. Rare ones stay near 0.
-figure, plane = plt.subplots(figsize=(4.4, 4), layout="constrained")
+figure, plane = plt.subplots(figsize=(4.4, 3.6), layout="constrained")
 truth, fitted = backend.to_host(truth), backend.to_host(x)
 seen = np.stack([np.bincount(k, minlength=LEVELS) for k in backend.to_host(levels)])
 for low, high, color in ((1, 9, "#e69f00"), (100, 999, "#56b4e9"), (1000, 9999, "black")):
@@ -51,7 +51,7 @@ for low, high, color in ((1, 9, "#e69f00"), (100, 999, "#56b4e9"), (1000, 9999, 
     plane.plot(truth[some][:800], fitted[some][:800], ".", color=color, ms=4, label=f"{low} to {high} rows")
 plane.axline((0, 0), slope=1, color="0.4", linewidth=1)
 plane.set(xlabel="true coefficient", ylabel="fitted coefficient", aspect="equal")
-plane.legend(loc="upper left")
+plane.legend(loc="upper left", title="level seen in")
 # %%
 figure, curve = plt.subplots(figsize=(4.4, 3), layout="constrained")
 curve.semilogy(np.array(heights[:-1]) - heights[-1], color="#0072b2")
