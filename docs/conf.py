@@ -41,13 +41,18 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
+    "capture_repr": (),  # what is printed, not what the last line is
+    "write_computation_times": False,
+    "within_subsection_order": "FileNameSortKey",  # the article first
+    "image_srcset": ["2x"],  # sharp on fine screens
+    "reference_url": {"gpuprop": None},  # names in the code lead to their pages
 }
 
 html_theme = "pydata_sphinx_theme"
 html_title = "gpuprop"
 html_show_sourcelink = False
 html_static_path = ["_static"]
-html_css_files = ["gpuprop.css"]
+html_css_files = ["gpuprop.css", "gallery.css"]
 smartquotes = False  # names in quotation marks are copied
 
 

@@ -1,0 +1,53 @@
+"""Each example of the gallery is short, and runs by itself, from any folder, without a warning."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from article import LINES
+
+GALLERY = Path(__file__).parents[1] / "docs" / "gallery"
+AGREES = "The gradient agrees with central differences"
+PRINTS = {
+    "article": LINES,
+    "comparison": "RMSProp, momentum  learning rate",
+    "photograph": AGREES,
+    "regression": "f and its gradient: ",
+    "tomography": AGREES,
+}
+
+
+def run(file, folder):
+    line = [sys.executable, "-W", "error", "-W", "ignore:FigureCanvasAgg is non-interactive", file]
+    return subprocess.run(
+        line, cwd=folder, env=os.environ | {"MPLBACKEND": "Agg"}, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_each_is_short():
+    assert {file.stem for file in GALLERY.glob("*.py")} == set(PRINTS)
+    for file in GALLERY.glob("*.py"):
+        assert len(file.read_text(encoding="utf-8").splitlines()) < 60, file.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRINTS)
+def test_it_runs_and_writes_nothing(name, tmp_path):
+    done = run(GALLERY / f"{name}.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert PRINTS[name] in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_one_line_moves_the_article_to_a_gpu(tmp_path):
+    program = (GALLERY / "article.py").read_text(encoding="utf-8")
+    assert program.count('select_backend("cpu")') == 1
+    moved = tmp_path / "moved.py"
+    moved.write_text(program.replace('select_backend("cpu")', 'select_backend("gpu")'), encoding="utf-8")
+    done = run(moved, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == LINES
