@@ -165,15 +165,15 @@ class GPUBackend(Backend):
         if type(last) is not self._ndarray:
             return None
         dtype, shape, device, nbytes = last.dtype, last.shape, last.data.device_id, last.nbytes
-        if dtype not in self._dtypes:
+        if dtype not in self._dtypes or not last.flags.c_contiguous:
             return None
-        addresses, all_bits = [], 0
+        strides, addresses, all_bits = last.strides, [], 0
         for array in arrays:
             if (
                 type(array) is not self._ndarray
                 or (array.dtype is not dtype and array.dtype != dtype)
                 or array.shape != shape
-                or not array.flags.c_contiguous
+                or array.strides != strides
             ):
                 return None
             data = array.data
