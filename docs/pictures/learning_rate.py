@@ -50,7 +50,9 @@ def main() -> None:
     by_step.set(xlabel="step", ylabel="largest error of a parameter")
     by_step.legend(title="learning rate", loc="lower left")
     rates = np.logspace(-4, 1, 41)
-    by_rate.loglog(rates, [distances(rate)[-50:].max() for rate in rates], color="tab:green", label="constant")
+    by_rate.loglog(
+        rates, [distances(rate)[-50:].max() for rate in rates], color="tab:green", label="constant"
+    )
     falling = [distances(cosine_decay_schedule(rate, STEPS))[-1] for rate in rates]
     by_rate.loglog(rates, falling, color="black", label="falling to 0")
     by_rate.loglog([1e-2, 10], [5e-3, 5], ":", color="grey", label="half the learning rate")
