@@ -37,8 +37,8 @@ def distances(rate: Any) -> np.ndarray:
 
 
 def main() -> None:
-    plt.rcParams["font.size"] = 11
-    figure, (by_step, by_rate) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    plt.rcParams["font.size"] = 10
+    figure, (by_step, by_rate) = plt.subplots(1, 2, figsize=(8, 3.9), layout="constrained")
     runs = {
         "0.001: too little": (0.001, "tab:blue"),
         "0.03": (0.03, "tab:green"),
@@ -55,13 +55,13 @@ def main() -> None:
     )
     falling = [distances(cosine_decay_schedule(rate, STEPS))[-1] for rate in rates]
     by_rate.loglog(rates, falling, color="black", label="falling to 0")
-    by_rate.loglog([1e-2, 10], [5e-3, 5], ":", color="grey", label="half the learning rate")
+    by_rate.loglog([1e-2, 10], [5e-3, 5], ":", color="grey", label="half the rate")
     by_rate.axvline(1 / STEPS, color="grey", linestyle="--", label="distance / steps")
     by_rate.set(xlabel="learning rate", ylabel=f"largest error after {STEPS} steps")
-    by_rate.legend(loc="center right")
+    by_rate.legend(loc="center right", fontsize=9)
     for axes in (by_step, by_rate):
         axes.grid(alpha=0.3)
-    figure.savefig(Path(__file__).parents[1] / "images" / "learning_rate.png", dpi=100)
+    figure.savefig(Path(__file__).parents[1] / "images" / "learning_rate.png", dpi=120)
 
 
 if __name__ == "__main__":
