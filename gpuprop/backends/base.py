@@ -147,8 +147,8 @@ class Backend(ABC):
         """
         return np.asarray(a)
 
-    def adopt(self, name: str, array: Any) -> Any:
-        """`array` itself, or this library's plain view of the same memory.
+    def adopt(self, name: str, array: Any, *, written: bool = False) -> Any:
+        """`array` itself, or this library's plain view of the same memory, which may be `written`.
 
         Raises
         ------
@@ -165,7 +165,7 @@ class Backend(ABC):
             return array.view(np.ndarray) if self.xp is np else array
         # What has no memory to share is for the checks to refuse; NumPy's and CuPy's own is not exchanged.
         own = type(array).__module__.partition(".")[0] in ("numpy", "cupy")
-        return array if own or not hasattr(array, "__dlpack__") else shared(name, array, self.xp)
+        return array if own or not hasattr(array, "__dlpack__") else shared(name, array, self.xp, written)
 
     def full_like(self, x: Any, value: float) -> Any:
         """An array like the checked `x`, filled with `value` (of complex ones, both parts)."""

@@ -37,7 +37,10 @@ def prepare(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
     TypeError, ValueError
         `rule` cannot update them: see `Backend.update`.
     """
-    adopted = [backend.adopt(name, a) for name, a in zip(rule.arrays, arrays, strict=True)]
+    adopted = [
+        backend.adopt(name, array, written=name in rule.writes)
+        for name, array in zip(rule.arrays, arrays, strict=True)
+    ]
     _check_arrays(backend, rule, adopted)
     return [as_real(backend, array) for array in adopted]
 

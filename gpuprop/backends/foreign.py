@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 
-def shared(name: str, array: Any, xp: ModuleType) -> Any:
-    """The memory of `array` as an array of `xp`, not copied.
+def shared(name: str, array: Any, xp: ModuleType, written: bool = False) -> Any:
+    """The memory of `array` as an array of `xp`, not copied; `written` says whether it is going to change.
 
     Raises
     ------
@@ -25,6 +25,9 @@ def shared(name: str, array: Any, xp: ModuleType) -> Any:
                 return array.numpy()
             if array.is_neg():  # which DLPack would lose
                 raise ValueError("it stands for the negative of its memory; pass resolve_neg() of it")
+        if written and type(array).__module__.partition(".")[0] in ("jax", "jaxlib"):
+            # Of a GPU's nothing tells CuPy that it is read-only.
+            raise ValueError(f"JAX counts on its arrays not to change; pass {xp.__name__}.array({name})")
         return xp.from_dlpack(array)
     except Exception as error:
         kind = type(array)

@@ -105,7 +105,7 @@ class Optimizer(ABC):
             raise TypeError(f"backend is {backend!r}; it must be one that select_backend gave")
         chosen = backend or backend_of(x)
         names = self.rule.writes[1:]
-        x = chosen.adopt("x", x)
+        x = chosen.adopt("x", x, written=True)
         check_array(chosen, "x", x, written=True)
         arrays = {name: chosen.full_like(x, self._starts().get(name, 0.0)) for name in names}
         prepare(chosen, self.rule, [x, *self._reads, x, *arrays.values()])
@@ -174,7 +174,7 @@ class Optimizer(ABC):
         """Make sure that a state which another optimizer has stepped means the same to this one."""
         if state._owner not in (None, self.rule.name):
             raise _foreign(state, self.rule)
-        x = state.backend.adopt("x", x)
+        x = state.backend.adopt("x", x, written=True)
         check_array(state.backend, "x", x, written=True)
         self._check_parameters(state.backend, x)
 

@@ -215,3 +215,21 @@ def test_init_of_an_optimizer_without_a_state_names_x():
     read_only.flags.writeable = False
     with pytest.raises(ValueError, match=r"^x is read-only"):
         gpuprop.SGD().init(read_only)
+
+
+@pytest.mark.parametrize("role", ["x", "grad"])
+def test_an_array_of_jax_is_a_gradient_and_never_written(host, role):
+    jax = pytest.importorskip("jax", reason="jax is not installed: python -m pip install jax")
+    x = np.ones(3, "float32")
+    with jax.default_device(jax.devices("cpu")[0]):
+        theirs = jax.numpy.full(3, 2.0)
+    state = RMSProp().init(x, backend=host)
+    if role == "grad":
+        RMSProp().step(x, theirs, state)
+        assert (x < 1).all()
+    else:
+        with pytest.raises(TypeError, match="JAX counts on its arrays not to change"):
+            RMSProp().init(theirs, backend=host)
+        with pytest.raises((TypeError, ValueError), match=r"not to change|read-only"):
+            RMSProp().step(theirs, x, state)
+    assert theirs.tolist() == [2, 2, 2]

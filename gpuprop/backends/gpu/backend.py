@@ -106,7 +106,7 @@ class GPUBackend(Backend):
         if off is None:
             arrays = prepare(self, rule, arrays)
             self._dtypes.add(arrays[-1].dtype)
-            off = any(not a.flags.c_contiguous or a.data.ptr % BYTES for a in arrays)
+            off = max(map(_misalignment, arrays))
         first = len(rule.reads)
         x, size = arrays[first], arrays[first].size
         is_on_device = False
@@ -201,6 +201,10 @@ class GPUBackend(Backend):
         if a.flags.c_contiguous and b.flags.c_contiguous:
             return a.data.ptr < b.data.ptr + b.nbytes and b.data.ptr < a.data.ptr + a.nbytes
         return True
+
+
+def _misalignment(array: Any) -> int:
+    return array.data.ptr % BYTES if array.flags.c_contiguous else 1
 
 
 def _rounded_anew(scalars: Sequence[Any], dtype: np.dtype) -> tuple[Any, ...]:
