@@ -40,6 +40,8 @@ def many(number, **more):
 
 @pytest.mark.parametrize("setting", FEW, ids=lambda s: f"{s.kind}-{s.dtype}")
 def test_random_steps(backend, setting):
+    if setting.dtype in ("float64", "complex128") and np.finfo(np.longdouble).eps == np.finfo("float64").eps:
+        pytest.skip("the reference has no more digits than float64 on this system")
     for seed in range(3):
         walk(setting, backend.name, seed, 20)
 

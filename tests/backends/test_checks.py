@@ -81,6 +81,8 @@ def test_bad_state(backend, case, compiled):
 def test_bad_parameters(backend, dtype):
     if backend.name == "gpu" and dtype not in ("int64", "bool"):
         pytest.skip("CuPy has no such arrays")
+    if np.dtype(dtype) in (np.dtype("float64"), np.dtype("complex128")):
+        pytest.skip("it is another name of an allowed type on this system")
     x = backend.xp.zeros(3, dtype)
     with pytest.raises(TypeError, match=r"x has dtype .*; it must be float16, bfloat16, .* in native"):
         RMSProp().init(x, backend=backend)

@@ -39,9 +39,12 @@ posix = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system h
 
 
 def shell(*command: object, redirect: str = "", cwd: object = None, **environment: str):
-    line = shlex.join([sys.executable, *map(str, command)]) + " " + redirect
+    join = subprocess.list2cmdline if os.name == "nt" else shlex.join
+    line = join([sys.executable, *map(str, command)]) + " " + redirect
     env = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "", **environment}
-    return subprocess.run(line, shell=True, env=env, cwd=cwd, capture_output=True, text=True, timeout=100)
+    return subprocess.run(
+        line, shell=True, env=env, cwd=cwd, capture_output=True, encoding="utf-8", timeout=100
+    )
 
 
 @pytest.fixture(scope="module")
