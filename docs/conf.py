@@ -1,9 +1,18 @@
 """How Sphinx builds the site: ``python -m sphinx -W -b html docs docs/_build``."""
 
+import sys
+from pathlib import Path
+
 from docutils import nodes
 from sphinx.domains.python import PyXRefRole
 
 import gpuprop
+
+HERE = Path(__file__).parent
+sys.path.append(str(HERE / "pictures"))
+import rooms  # noqa: E402
+
+rooms.draw(HERE / "images" / "rooms.svg")
 
 project = "gpuprop"
 author = "The gpuprop developers"
@@ -51,6 +60,10 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "gpuprop"
 html_show_sourcelink = False
+html_theme_options = {"header_links_before_dropdown": 4}
+#: These have no pages below them to list.
+ALONE = """index start devices gpu dlpack comparison performance same_numbers design changelog contributing"""
+html_sidebars = {page: [] for page in ALONE.split()}
 html_static_path = ["_static"]
 html_css_files = ["gpuprop.css", "gallery.css"]
 smartquotes = False  # names in quotation marks are copied
