@@ -25,6 +25,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "gallery", "sg_execution_times.rst"]
@@ -60,7 +61,7 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "gpuprop"
 html_show_sourcelink = False
-html_theme_options = {"header_links_before_dropdown": 4}
+html_theme_options = {"header_links_before_dropdown": 5}
 #: These have no pages below them to list.
 ALONE = """index start devices gpu dlpack comparison performance same_numbers design changelog contributing"""
 html_sidebars = {page: [] for page in ALONE.split()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
 from operator import setitem
@@ -16,7 +16,7 @@ from gpuprop.backends.checks import compute_dtype, prepare
 from gpuprop.backends.gpu.cuda import cupy_with_a_device
 from gpuprop.backends.gpu.kernels import elementwise_kernel
 from gpuprop.backends.gpu.reductions import clip_kernel, sum_kernel
-from gpuprop.backends.gpu.wide import BYTES, THREADS, elements_a_thread, wide_kernel
+from gpuprop.backends.gpu.wide import BYTES, THREADS, wide_kernel
 from gpuprop.rules import Rule
 
 
@@ -116,24 +116,19 @@ class GPUBackend(Backend):
             is_on_device, rounded = True, _rounded_anew(scalars, x.dtype)
         more = () if counter is None else (counter,)
         arguments = *arrays[:first], *rounded, *arrays[first:], *more
-        if size and not off:
-            kernel, per_thread = self._kernel(wide_kernel, mode, rule, x.dtype, scalars, is_on_device)
-            blocks = -(-size // (per_thread * THREADS))
-            return x, partial(kernel, (blocks,), (THREADS,), (*arguments, size))
-        kernel, _ = self._kernel(elementwise_kernel, mode, rule, x.dtype, scalars, is_on_device)
-        return x, partial(kernel, *arguments)
-
-    def _kernel(
-        self, make: Callable[..., Any], mode: Mode, rule: Rule, dtype: Any, scalars: Any, is_on_device: bool
-    ) -> tuple[Any, int]:
-        """The kernel, and how many elements a thread of a wide one takes."""
-        key = make, rule, dtype, mode, is_on_device
-        if key not in self._kernels:
+        make = wide_kernel if size and not off else elementwise_kernel
+        key = make, rule, x.dtype, mode, is_on_device, x.data.device_id
+        try:
+            kernel = self._kernels[key]
+        except KeyError:
             names = zip(rule.scalars, scalars, strict=True)
             on_device = [name for name, scalar in names if isinstance(scalar, self._ndarray)]
-            kernel = make(rule, dtype.name, mode, on_device=on_device)
-            self._kernels[key] = kernel, elements_a_thread(dtype.name)
-        return self._kernels[key]
+            with x.device:
+                kernel = self._kernels[key] = make(rule, x.dtype.name, mode, on_device=on_device)
+        if make is elementwise_kernel:
+            return x, partial(kernel, *arguments)
+        blocks = -(-x.nbytes // (BYTES * THREADS))
+        return x, partial(kernel, (blocks,), (THREADS,), (*arguments, size))
 
     def _captures(self) -> bool:
         return self._stream_is_capturing(self._current_stream().ptr)

@@ -86,11 +86,12 @@ def wide_kernel(rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Coll
 
     Returns
     -------
-    cupy.RawKernel
-        Its arguments are those of that kernel, and at last the number of elements.
+    cupy.cuda.Function
+        On the current device, to be launched with the arguments of that kernel, and at last the number of
+        elements. (A `cupy.RawKernel` would look for it anew each time, for as long as a launch takes.)
     """
     import cupy
 
     name = f"gpuprop_{rule.name}_{dtype}_wide"
     source = wide_source(name, rule, dtype, mode, on_device=on_device)
-    return cupy.RawKernel(source, name, options=COMPILER_OPTIONS)
+    return cupy.RawKernel(source, name, options=COMPILER_OPTIONS).kernel

@@ -14,7 +14,7 @@ from trial_rules import CLIPPED, EVERYTHING
 
 from gpuprop import RMSProp, rules
 from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, elementwise_kernel
-from gpuprop.backends.gpu.wide import wide_kernel, wide_source
+from gpuprop.backends.gpu.wide import wide_source
 
 cupy = pytest.importorskip("cupy", reason="CuPy generates the kernels")
 compiler = pytest.importorskip("gpuprop.backends.gpu.compiler")
@@ -233,7 +233,6 @@ def test_a_count_that_is_not_atomic_would_be_seen(mode, machine_code):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_cupy_is_given_the_options_that_these_tests_compile_with(dtype):
     assert elementwise_kernel(RMSProp().rule, dtype).kwargs["options"] == COMPILER_OPTIONS
-    assert wide_kernel(RMSProp().rule, dtype).options == COMPILER_OPTIONS
 
 
 def test_a_mistake_in_cuda_is_found():

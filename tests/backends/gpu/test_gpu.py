@@ -287,4 +287,4 @@ def test_which_kernel_runs(cupy):
     ):
         arrays = [of(array) for array in (x, x.copy(), x.copy())]
         _, launch = backend._launch("plain", rule, arrays, scalars, None)
-        assert isinstance(launch.func, cupy.RawKernel) == wide
+        assert isinstance(launch.func, cupy.cuda.Function) == wide
