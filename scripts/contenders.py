@@ -145,7 +145,9 @@ def optax_jit(problem: Problem) -> Step:
 
     def step() -> Any:
         nonlocal x, state
-        x, state = jax.block_until_ready(compiled(x, grad, state))
+        x, state = compiled(x, grad, state)
+        if platform == "cpu":  # where JAX has threads of its own, for which nobody else can wait
+            jax.block_until_ready(x)
         return x, state[0].nu
 
     return step

@@ -19,7 +19,7 @@ import gpuprop
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 #: Sphinx makes the pages of these folders, and checks links to them.
-MADE = [DOCS / "_build", DOCS / "api", DOCS / "auto_gallery"]
+MADE = [DOCS / "_build", DOCS / "api", DOCS / "auto_gallery", DOCS / "images" / "rooms.svg"]
 PAGES = [ROOT / "README.md", *sorted(p for p in DOCS.rglob("*.md") if not any(map(p.is_relative_to, MADE)))]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 OPTIONAL = {"chainer", "cupy", "jax", "keras", "optax", "tensorflow", "torch"}

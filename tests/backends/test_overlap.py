@@ -101,6 +101,7 @@ def test_large_arrays_may_touch_and_share_nothing(layer, threads, monkeypatch):
 @pytest.mark.parametrize("dtype", [*DTYPES, "bfloat16"])
 def test_what_a_gpu_sees_at_a_glance(cupy, dtype):
     backend, itemsize = select_backend("gpu"), np.dtype(dtype).itemsize
+    apply(backend, TOTAL, [cupy.zeros(3, dtype) for _ in TOTAL.arrays])  # after which the dtype is known
     for first, second in permutations(range(3), 2):
         for shared, shift, size in product((0, 1), {0, 1, itemsize - 1}, (SIZE, SIZE + 1)):
             memory = cupy.zeros((2 * SIZE + 2) * itemsize, np.uint8)[shift:]

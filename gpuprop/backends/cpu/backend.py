@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numba
@@ -114,7 +115,7 @@ def _simplest_views(arrays: Sequence[np.ndarray], x: np.ndarray) -> tuple[list[n
     plain = [_bits(array).view(np.ndarray) for array in arrays]
     outermost_first = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
     views = [array.transpose(outermost_first) for array in plain]
-    if all(view.flags.c_contiguous for view in views):
+    if all(map(attrgetter("flags.c_contiguous"), views)):
         return [view.reshape(-1) for view in views], 0
     views = [view.squeeze() for view in views]
     return views, views[0].ndim
