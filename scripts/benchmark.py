@@ -156,13 +156,13 @@ def summary(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
 
 
 def print_table(row: dict[str, Any], peak: float | None) -> None:
-    seconds = row["seconds_per_step"]
+    medians = row["seconds_per_step"]
     say(f"\n{row['size']:,} parameters, {row['dtype']}, {row['variant']}")
     titles = f"{'':15}{'a step':>12}{'a parameter':>14}{'':>4}{'GB/s':>7}{'of floor':>10}{'of gpuprop':>12}"
     say(titles + (f"{'of peak':>9}" if peak else ""))
-    for name, time in sorted(seconds.items(), key=lambda item: item[1]):
-        moved = row["bytes_per_step"] / time
-        line = f"{name:15}{time * 1e6:10.2f}us{time / row['size'] * 1e9:12.3f}ns{'':>4}{moved / 1e9:7.1f}"
+    for name, median in sorted(medians.items(), key=lambda item: item[1]):
+        moved = row["bytes_per_step"] / median
+        line = f"{name:15}{median * 1e6:10.2f}us{median / row['size'] * 1e9:12.3f}ns{'':>4}{moved / 1e9:7.1f}"
         for ratio, width in (("ratio_to_floor", 9), ("ratio_to_gpuprop", 11)):
             line += f"{row[ratio][name]:{width}.2f}x" if row[ratio] else " " * (width + 1)
         say(line + (f"{moved / peak:9.0%}" if peak else ""))
