@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from gpuprop.backends import Backend, backend_of
 from gpuprop.backends.checks import check_array, prepare
+from gpuprop.optimizers import refusals
 from gpuprop.optimizers.state import State
 from gpuprop.rules import NEUTRAL, Rule
 from gpuprop.rules.folding import fold
@@ -155,13 +154,13 @@ class Optimizer(ABC):
             arrays = (grad, *self._reads, x, *[getattr(state, name) for name in rule.writes[1:]])
             last = state.optimizer
         except AttributeError:
-            raise _foreign(state, rule) from None
+            raise refusals.foreign(state, rule) from None
         if last is not self:
             self._take_over(state, x)
         scalars = self._constant_scalars
         if scalars is None:
             if backend.name == "gpu" and self._has_a_past and backend.is_capturing(x):
-                raise _captured("learning rate or its bias correction changes with the step")
+                raise refusals.captured("learning rate or its bias correction changes with the step")
             scalars = self._ordered(self._scalars_at(state._clock.item(1)))
         if self._is_plain:
             backend.update(rule, arrays, scalars, state._clock)
@@ -173,7 +172,7 @@ class Optimizer(ABC):
     def _take_over(self, state: State, x: Any) -> None:
         """Make sure that a state which another optimizer has stepped means the same to this one."""
         if state._owner not in (None, self.rule.name):
-            raise _foreign(state, self.rule)
+            raise refusals.foreign(state, self.rule)
         x = state.backend.adopt("x", x, written=True)
         check_array(state.backend, "x", x, written=True)
         self._check_parameters(state.backend, x)
@@ -182,7 +181,7 @@ class Optimizer(ABC):
         backend, skip = state.backend, self.nonfinite == "skip"
         x = arrays[len(rule.reads)]
         if self.nonfinite == "raise" and backend.is_capturing(x):
-            raise _captured('nonfinite="raise" must wait for what the device finds')
+            raise refusals.captured('nonfinite="raise" must wait for what the device finds')
         if state._workspace is None:  # the state was made for, or saved by, another optimizer
             state._workspace = backend.workspace(prepare(backend, rule, arrays)[len(rule.reads)])
         if self.clip_norm is not None:
@@ -195,7 +194,7 @@ class Optimizer(ABC):
         if self.nonfinite == "raise":
             count = backend.count_nonfinite(rule, arrays, scalars)
             if count:
-                raise _not_finite(backend, rule, arrays, scalars, count)
+                raise refusals.not_finite(backend, rule, arrays, scalars, count)
         backend.update(rule, arrays, scalars, state._clock, state._workspace.skipped if skip else None)
 
     def __call__(
@@ -222,50 +221,3 @@ class Optimizer(ABC):
         from gpuprop.driver import minimize_by
 
         return minimize_by(self, fun, x0, args, **options)
-
-
-def _captured(reason: str) -> RuntimeError:
-    return RuntimeError(
-        "the step would be captured into a CUDA graph, each replay of which repeats it as it is now, and "
-        f"its {reason}; step outside the capture, or with options that stay the same"
-    )
-
-
-def _not_finite(backend: Backend, rule: Rule, arrays: Any, scalars: Any, count: int) -> FloatingPointError:
-    """What to say of a step that makes `count` numbers that are not finite."""
-    grad, x = (backend.adopt("an array", arrays[i]) for i in (0, len(rule.reads)))
-    with backend.on_device_of(grad):
-        bad = ~backend.xp.isfinite(grad if grad.dtype.kind in "fc" else grad.astype("float32"))
-        of_grad = int(bad.sum())
-        if of_grad:
-            first = tuple(map(int, np.unravel_index(int(bad.argmax()), grad.shape)))
-            these = "elements" if of_grad > 1 else "element"
-            what = (
-                f"grad has {of_grad} {these} of {grad.size} that {'are' if of_grad > 1 else 'is'} not "
-                f"finite, the first {backend.to_host(grad[first])} at index {first}"
-            )
-        else:
-            first = backend.first_nonfinite(rule, arrays, scalars)[: grad.ndim]
-            what = (
-                f"of the results of the step {count} would not be finite, the first at index {first}, where "
-                f"grad is {backend.to_host(grad[first])} and x is {backend.to_host(x[first])}"
-            )
-    return FloatingPointError(
-        f'{what}; nothing has been updated (nonfinite="skip" would leave such elements out)'
-    )
-
-
-def _foreign(state: Any, rule: Rule) -> Exception:
-    if not isinstance(state, State):
-        return TypeError(f"state is a {type(state).__name__}; it must be one that init gave")
-    missing = [name for name in rule.writes[1:] if not hasattr(state, name)]
-    if not missing:
-        owner = state.optimizer or f"an optimizer by the rule {state._owner!r}"
-        return ValueError(
-            f"state is that of {owner}, whose arrays mean something else; it must be one that "
-            "this optimizer's init gave"
-        )
-    return ValueError(
-        f"state has no {' and no '.join(missing)}, which {rule.name} with these options keeps; it must be "
-        "one that this optimizer's init gave"
-    )

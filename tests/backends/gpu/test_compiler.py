@@ -13,6 +13,7 @@ from conftest import DTYPES
 from trial_rules import CLIPPED, EVERYTHING
 
 from gpuprop import RMSProp, rules
+from gpuprop.backends.gpu import machine_code
 from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, elementwise_kernel
 from gpuprop.backends.gpu.wide import wide_source
 
@@ -193,18 +194,18 @@ def test_sums_count_elements_in_64_bits():
 
 
 def test_machine_code_is_read(architecture, kernels):
-    if compiler._disassembler() is None:
+    if machine_code.disassembler() is None:
         pytest.skip("nvdisasm is not installed")
     if architecture < 75:
         pytest.skip("the nvdisasm of CUDA 13 reads sm_75 and later")
     assert all(kernel.is_machine_code for kernel in kernels.values())
 
 
-def compiled(source, machine_code):
-    return compiler.compile_sources({"trial": source}, 80, machine_code=machine_code)["trial"]
+def compiled(source, as_machine_code):
+    return compiler.compile_sources({"trial": source}, 80, machine_code=as_machine_code)["trial"]
 
 
-@pytest.mark.parametrize("machine_code", [True, False])
+@pytest.mark.parametrize("as_machine_code", [True, False])
 @pytest.mark.parametrize(
     ("written", "instead", "seen"),
     [
@@ -213,19 +214,19 @@ def compiled(source, machine_code):
         ("array_square_average = v_square_average;", "", lambda k: k.accesses()["st", 32] == 1),
     ],
 )
-def test_what_must_not_be_there_would_be_seen(written, instead, seen, machine_code):
+def test_what_must_not_be_there_would_be_seen(written, instead, seen, as_machine_code):
     source = compiler.cuda_source("trial", RMSProp().rule, "float32")
     assert written in source
-    assert seen(compiled(source.replace(written, instead), machine_code))
+    assert seen(compiled(source.replace(written, instead), as_machine_code))
 
 
-@pytest.mark.parametrize("machine_code", [True, False])
+@pytest.mark.parametrize("as_machine_code", [True, False])
 @pytest.mark.parametrize("mode", ["skip", "count"])
-def test_a_count_that_is_not_atomic_would_be_seen(mode, machine_code):
+def test_a_count_that_is_not_atomic_would_be_seen(mode, as_machine_code):
     source = compiler.cuda_source("trial", RMSProp().rule, "float32", mode=mode)
     addition = "atomicAdd(&counter[0], 1ULL)"
     assert addition in source
-    seen = compiled(source.replace(addition, "counter[0] += 1"), machine_code)
+    seen = compiled(source.replace(addition, "counter[0] += 1"), as_machine_code)
     assert seen.atomics() == []
     assert seen.accesses()["st", 64] == 1
 

@@ -1,0 +1,58 @@
+"""What is said of a step that is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpuprop.backends import Backend
+from gpuprop.optimizers.state import State
+from gpuprop.rules import Rule
+
+
+def captured(reason: str) -> RuntimeError:
+    return RuntimeError(
+        "the step would be captured into a CUDA graph, each replay of which repeats it as it is now, and "
+        f"its {reason}; step outside the capture, or with options that stay the same"
+    )
+
+
+def not_finite(backend: Backend, rule: Rule, arrays: Any, scalars: Any, count: int) -> FloatingPointError:
+    """What to say of a step that makes `count` numbers that are not finite."""
+    grad, x = (backend.adopt("an array", arrays[i]) for i in (0, len(rule.reads)))
+    with backend.on_device_of(grad):
+        bad = ~backend.xp.isfinite(grad if grad.dtype.kind in "fc" else grad.astype("float32"))
+        of_grad = int(bad.sum())
+        if of_grad:
+            first = tuple(map(int, np.unravel_index(int(bad.argmax()), grad.shape)))
+            these = "elements" if of_grad > 1 else "element"
+            what = (
+                f"grad has {of_grad} {these} of {grad.size} that {'are' if of_grad > 1 else 'is'} not "
+                f"finite, the first {backend.to_host(grad[first])} at index {first}"
+            )
+        else:
+            first = backend.first_nonfinite(rule, arrays, scalars)[: grad.ndim]
+            what = (
+                f"of the results of the step {count} would not be finite, the first at index {first}, where "
+                f"grad is {backend.to_host(grad[first])} and x is {backend.to_host(x[first])}"
+            )
+    return FloatingPointError(
+        f'{what}; nothing has been updated (nonfinite="skip" would leave such elements out)'
+    )
+
+
+def foreign(state: Any, rule: Rule) -> Exception:
+    if not isinstance(state, State):
+        return TypeError(f"state is a {type(state).__name__}; it must be one that init gave")
+    missing = [name for name in rule.writes[1:] if not hasattr(state, name)]
+    if not missing:
+        owner = state.optimizer or f"an optimizer by the rule {state._owner!r}"
+        return ValueError(
+            f"state is that of {owner}, whose arrays mean something else; it must be one that "
+            "this optimizer's init gave"
+        )
+    return ValueError(
+        f"state has no {' and no '.join(missing)}, which {rule.name} with these options keeps; it must be "
+        "one that this optimizer's init gave"
+    )
