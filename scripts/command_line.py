@@ -166,7 +166,9 @@ def writable_file(text: str) -> Path:
     path = Path(text)
     try:
         target = path.resolve()  # what a link leads to is what would be written
-        if target.is_dir():
+        if target.is_symlink():
+            reason = "its links lead in a circle"  # from Python 3.13 on, resolve() takes them as they are
+        elif target.is_dir():
             reason = "it is a folder"
         elif target.exists():
             reason = "" if os.access(target, os.W_OK) else "it is not writable"

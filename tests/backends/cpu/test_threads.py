@@ -95,11 +95,14 @@ def work():
     x = numpy.ones(600_000); grad = numpy.full_like(x, 0.5)
     optimizer = gpuprop.RMSProp(); state = optimizer.init(x)
     optimizer.step(x, grad, state)
+    stepped.set()
     threading.main_thread().join()
     time.sleep(0.2)
     optimizer.step(x, grad, state)
     print(state.step, (x == x[0]).all(), flush=True)
+stepped = threading.Event()
 threading.Thread(target=work).start()
+stepped.wait()  # from Python 3.12 on, what Numba imports cannot be imported when the main thread has ended
 """
     assert python(code, NUMBA_THREADING_LAYER="workqueue") == "2 True\n"
 
