@@ -72,3 +72,10 @@ def test_the_citation_is_of_this_project():
         f"  - name: {PROJECT['authors'][0]['name']}",
     ):
         assert f"\n{line}\n" in citation
+
+
+def test_the_files_that_contributors_are_sent_to_are_there():
+    page = (ROOT / ".github/CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:gpuprop|tests|scripts|docs|\.ci)/[\w./]*)`", page)
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []
