@@ -71,12 +71,16 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _writable(text: str) -> Path:
-    """Found out before the work, which takes half a minute."""
-    path = Path(text)
-    try:
-        path.open("a").close()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from None
+    """Found out before the work, which takes half a minute, and without touching the file."""
+    path = Path(text).absolute()
+    if path.is_dir():
+        reason = "it is a folder"
+    elif not path.parent.is_dir():
+        reason = f"there is no folder {str(path.parent)!r}"
+    else:
+        reason = "" if os.access(path if path.exists() else path.parent, os.W_OK) else "it is not writable"
+    if reason:
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {reason}")
     return path
 
 

@@ -101,7 +101,10 @@ def seconds(backend: gpuprop.Backend, step: Step, calls: int) -> float:
     backend.synchronize()
     started = time.perf_counter()
     for _ in range(calls):
-        step()
+        done = step()
+    for array in done if isinstance(done, tuple) else ():
+        if hasattr(array, "block_until_ready"):  # JAX has threads of its own, which may not have launched yet
+            array.block_until_ready()
     backend.synchronize()
     return (time.perf_counter() - started) / calls
 

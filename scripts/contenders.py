@@ -146,7 +146,7 @@ def optax_jit(problem: Problem) -> Step:
     def step() -> Any:
         nonlocal x, state
         x, state = compiled(x, grad, state)
-        if platform == "cpu":  # where JAX has threads of its own, for which nobody else can wait
+        if platform == "cpu":  # where the next step would be queued beside this one
             jax.block_until_ready(x)
         return x, state[0].nu
 

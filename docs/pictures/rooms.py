@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -15,20 +16,16 @@ from typing import NamedTuple
 
 PACKAGE = Path(__file__).parents[2] / "gpuprop"
 
-_GROUND = {"arguments", "reference", "version"}
-_BACKENDS = {"rules", *_GROUND}
-_OPTIMIZERS = {"backends", "schedules", *_BACKENDS}
-_CHECKPOINT = {"optimizers", *_OPTIMIZERS}
 #: What each room may import of the package, from the top floor down.
 ROOMS: dict[str, set[str]] = {
-    "measure": {"driver", "checkpoint", "backends/cpu", "backends/gpu", *_CHECKPOINT},
-    "driver": {"checkpoint", *_CHECKPOINT},
-    "checkpoint": _CHECKPOINT,
-    "optimizers": _OPTIMIZERS,
-    "backends/cpu": {"backends", *_BACKENDS},
-    "backends/gpu": {"backends", *_BACKENDS},
-    "backends": _BACKENDS,
-    "rules": {"arguments", "reference"},
+    "measure": {"backends", "backends/cpu", "backends/gpu", "optimizers", "rules", "version"},
+    "driver": {"arguments", "backends", "optimizers", "schedules"},
+    "checkpoint": {"backends", "optimizers", "rules", "schedules", "version"},
+    "optimizers": {"arguments", "backends", "rules", "schedules"},
+    "backends/cpu": {"backends", "rules"},
+    "backends/gpu": {"backends", "rules"},
+    "backends": {"rules"},
+    "rules": {"reference"},
     "schedules": {"arguments"},
     "arguments": set(),
     "reference": set(),
@@ -54,6 +51,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "scipy": ("driver/",),
     "tqdm": ("driver/run.py",),
 }
+#: What would import without saying so.
+HIDDEN = {"import_module", "__import__", "gpuprop.*", "cupy._*"}
 FREE = {"numpy"} | set(sys.stdlib_module_names)
 
 
@@ -69,13 +68,28 @@ def imports(source: str, file: str) -> Iterator[Import]:
     """Every import in the text of a file, those inside functions too."""
     package = ["gpuprop", *Path(file).parts[:-1]]
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (Import(file, node.lineno, alias.name) for alias in node.names)
+        name = getattr(node, "attr", getattr(node, "id", None))
+        if name in HIDDEN:
+            yield Import(file, node.lineno, name)
+        elif isinstance(node, ast.Attribute) and re.match("_[^_]", node.attr) and _is_cupy(node.value):
+            yield Import(file, node.lineno, "cupy._*")
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                # Without a name of its own it brings the whole package, and every room by an attribute.
+                whole = alias.name.startswith("gpuprop") and not alias.asname
+                yield Import(file, node.lineno, "gpuprop.*" if whole else alias.name)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) + 1 - node.level] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
             # A name may be a module of the package, or something that the package's own module has.
             yield from (Import(file, node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def _is_cupy(node: ast.AST) -> bool:
+    """Whether this is CuPy's module, by one of the names that it has in the package."""
+    return (isinstance(node, ast.Name) and node.id == "cupy") or (
+        isinstance(node, ast.Attribute) and node.attr == "xp"
+    )
 
 
 def all_imports() -> list[Import]:
@@ -98,9 +112,10 @@ def target(found: Import) -> str | None:
 
 def is_allowed(found: Import) -> bool:
     """Whether the tables have this import."""
-    room = target(found)
+    room, own = target(found), room_of(found.file)
+    if (own == "gpuprop" and found.file not in DOORS) or found.module in HIDDEN:
+        return False  # a file in no room, or an import whose name is not to be read
     if room is not None:
-        own = room_of(found.file)
         return room in {own, *ROOMS.get(own, set()), *DOORS.get(found.file, set())}
     name = max((n for n in LIBRARIES if f"{found.module}.".startswith(f"{n}.")), key=len, default=None)
     if name is None:

@@ -7,7 +7,8 @@ description in JSON (the rule's name, hyperparameters, step, backend; of each ar
 CRC-32), and the CRC-32 of the header, in which all of this stands. Of a hyperparameter that is code, such
 as a function, there is the name.
 
-Start with ``state.py``. This room may import ``optimizers`` and all below it; only ``container.py``
+Start with ``state.py``. This room may import ``optimizers``, ``backends``, ``schedules``,
+``rules`` and ``version``; only ``container.py``
 imports the library safetensors.
 """
 

@@ -11,7 +11,7 @@ from gpuprop import optimizers, schedules
 from gpuprop.rules import Rule
 
 #: What an optimizer is made of, beside numbers, strings, tuples and arrays.
-_KINDS: dict[str, Any] = {"Rule": Rule} | {
+KINDS: dict[str, Any] = {"Rule": Rule} | {
     name: getattr(module, name) for module in (optimizers, schedules) for name in module.__all__
 }
 #: Options that files of 0.1.0 do not have, as they came later: at their defaults, they change nothing.
@@ -80,7 +80,7 @@ class _Builder:
                 raise TypeError("the name of what is code is no text")
             options = content["options"].items()
             return Code(content["name"], tuple((name, self.built(option)) for name, option in options))
-        return self.made(_KINDS[kind], {name: self.part(value) for name, value in content.items()})
+        return self.made(KINDS[kind], {name: self.part(value) for name, value in content.items()})
 
     def part(self, described: Any) -> Any:
         value = self.built(described)
@@ -101,7 +101,7 @@ class _Builder:
 def _described(value: Any, arrays: list[Any] | None) -> Any:
     """`value` in the terms of JSON; where `arrays` is None, arrays are left out."""
     kind = type(value)
-    if _KINDS.get(kind.__name__) is kind and type(getattr(value, "rule", None)) in (type(None), Rule):
+    if KINDS.get(kind.__name__) is kind and type(getattr(value, "rule", None)) in (type(None), Rule):
         arguments = _arguments(value)
         return {kind.__name__: {name: _described(item, arrays) for name, item in arguments.items()}}
     if isinstance(value, Code):

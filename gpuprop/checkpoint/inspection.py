@@ -11,6 +11,7 @@ import numpy as np
 
 from gpuprop.checkpoint.container import read
 from gpuprop.checkpoint.contents import contents_of, understanding
+from gpuprop.checkpoint.description import KINDS
 
 
 def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
@@ -27,7 +28,7 @@ def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
         description = contents_of(metadata, tensors)
         optimizer = _text(description["optimizer"] or {"code": {"name": "unknown"}})
     yield f"{path}: {os.path.getsize(path):,} bytes"
-    yield f"written by gpuprop {metadata['gpuprop.version']}, in format {metadata['gpuprop.format']}"
+    yield f"written by gpuprop {metadata.get('gpuprop.version')}, in format {metadata['gpuprop.format']}"
     yield f"optimizer: {optimizer}"
     yield f"step: {description['step']}, elements skipped: {description['skipped']}"
     yield f"backend: {description['backend']}"
@@ -39,7 +40,7 @@ def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def _text(described: Any) -> str:
-    """A hyperparameter as Python would write it; of what is code, the name."""
+    """A hyperparameter as Python would write it, without defaults; of what is code, the name."""
     if isinstance(described, list):
         return f"({', '.join(map(_text, described))}{',' * (len(described) == 1)})"
     if not isinstance(described, dict):
@@ -51,4 +52,6 @@ def _text(described: Any) -> str:
         return f"<the array optimizer.{content}>"
     if kind == "code":
         return f"<code, which is in no file: {content['name']}>"
-    return f"{kind}({', '.join(f'{name}={_text(value)}' for name, value in content.items())})"
+    of_class = getattr(KINDS.get(kind), "__dataclass_fields__", {})
+    other = {n: v for n, v in content.items() if n not in of_class or v != of_class[n].default}
+    return f"{kind}({', '.join(f'{name}={_text(value)}' for name, value in other.items())})"

@@ -70,6 +70,8 @@ def many({names}, chunks):
 
 def _gpu_floor(backend: Backend, written: int) -> Callable[..., None]:
     """By 128 bits, as a GPU is fastest."""
+    from gpuprop.backends.gpu.wide import HEADERS, TYPES
+
     names = [f"a{k}" for k in range(written)]
     loads = " ".join(f"pack p{a} = {a}[i];" for a in names)
     adds = " ".join(f"p{a}.v[k] += g.v[k];" for a in names)
@@ -89,8 +91,8 @@ def _gpu_floor(backend: Backend, written: int) -> Callable[..., None]:
         }} else for (int k = 0; i * n + k < size; k++) {{ {rest} }}
     }}"""
     kernels = {
-        dtype: backend.xp.RawKernel(f"typedef {real} real;{source}", "gpuprop_floor")
-        for dtype, real in (("float32", "float"), ("float64", "double"))
+        dtype: backend.xp.RawKernel(f"{HEADERS.get(dtype, '')}typedef {real} real;{source}", "gpuprop_floor")
+        for dtype, real in TYPES.items()
     }
 
     def run(grad, *arrays):
@@ -103,7 +105,6 @@ def _gpu_floor(backend: Backend, written: int) -> Callable[..., None]:
 def seconds(backend: Backend, action: Callable[[], Any], calls: int = 1) -> float:
     """Time of one of `calls` calls of `action`: by events on a GPU, by the clock elsewhere."""
     if backend.name == "gpu":
-        backend.synchronize()  # what was queued before would hide the work of a library with its own stream
         start, stop = backend.xp.cuda.Event(), backend.xp.cuda.Event()
         start.record()
         for _ in range(calls):
@@ -133,7 +134,8 @@ def measured_bandwidth(backend: Backend, dtype: Any = "float32", nbytes: int = 1
     grad, x, s = (xp.ones(nbytes // dtype.itemsize, dtype) for _ in range(3))
     kernel = floor(backend)
     kernel(grad, x, s)
-    rounds = [seconds(backend, lambda: kernel(grad, x, s)) for _ in range(7)]
+    calls = 10 if backend.name == "gpu" else 1  # so that the first launch does not count
+    rounds = [seconds(backend, lambda: kernel(grad, x, s), calls) for _ in range(7)]
     return 5 * x.nbytes / statistics.median(rounds)
 
 

@@ -2,7 +2,7 @@
 
 Start with ``family.py``: the mathematics of every optimizer on one page. ``rule.py`` says what a rule is,
 ``arithmetic.py`` reads its body, and ``folding.py`` takes neutral options out of it. This room may import
-``arguments`` and ``reference``.
+``reference``.
 """
 
 from gpuprop.rules.family import NEUTRAL, adagrad, adam, rmsprop, sgd

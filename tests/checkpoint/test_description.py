@@ -220,7 +220,7 @@ def test_a_rule_may_be_told_in_lists(tmp_path):
 def test_an_optimizer_of_a_newer_version_says_what_to_do(tmp_path, monkeypatch):
     state, _ = small_state(optimizer=OwnOptimizer())
     with monkeypatch.context() as future:
-        future.setitem(description._KINDS, "OwnOptimizer", OwnOptimizer)
+        future.setitem(description.KINDS, "OwnOptimizer", OwnOptimizer)
         future.setattr("gpuprop.checkpoint.container.__version__", "9.8.7")
         state.save(tmp_path / "state")
     with pytest.raises(

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from conftest import DTYPES
 
 from gpuprop import RMSProp
 from gpuprop.measure import bandwidth
@@ -22,8 +23,9 @@ def test_the_floor_touches_every_element_once(compiled, size, written):
         np.testing.assert_array_equal(compiled.to_host(array), old + grad)
 
 
-def test_measured_bandwidth_is_that_of_a_memory(backend):
-    measured = bandwidth.measured_bandwidth(backend, nbytes=2**22)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_measured_bandwidth_is_that_of_a_memory(backend, dtype):
+    measured = bandwidth.measured_bandwidth(backend, dtype, nbytes=2**22)
     assert 1e7 < measured < 1e14
 
 

@@ -1,6 +1,7 @@
 """A CUDA device: rules as kernels that CuPy compiles and launches.
 
-Start with ``backend.py``; ``kernels.py`` makes the kernels, and ``compiler.py``, alone with CuPy's
-private parts, shows without a device what NVIDIA's compiler makes of them. This room may import the
-files of ``backends`` and ``rules``, and nothing of ``backends/cpu``; all that is CuPy's is here.
+Start with ``backend.py``; ``wide.py`` makes the kernel of contiguous arrays and ``kernels.py`` that of all
+others. ``compiler.py``, alone with CuPy's private parts, and ``machine_code.py`` show without a device what
+NVIDIA's compiler makes of them. This room may import the files of ``backends`` and ``rules``, and nothing of
+``backends/cpu``; all that is CuPy's is here.
 """

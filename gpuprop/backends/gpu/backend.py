@@ -102,18 +102,21 @@ class GPUBackend(Backend):
         self, mode: Mode, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], counter: Any
     ) -> tuple[Any, partial[Any]]:
         """x, and what launches the kernel when it is called."""
+        if len(arrays) != len(rule.arrays) or len(scalars) != len(rule.scalars):
+            raise ValueError(
+                f"{rule.name} takes {len(rule.arrays)} arrays and {len(rule.scalars)} scalars; "
+                f"{len(arrays)} and {len(scalars)} were given"
+            )
         off = self._at_a_glance(arrays)
         if off is None:
             arrays = prepare(self, rule, arrays)
             self._dtypes.add(arrays[-1].dtype)
-            off = max(map(_misalignment, arrays))
+            off = _misalignment(arrays)
         first = len(rule.reads)
         x, size = arrays[first], arrays[first].size
-        is_on_device = False
-        try:
-            rounded = _rounded(tuple(scalars), x.dtype)
-        except TypeError:  # one is an array on the device, the factor of a norm, and no key of a cache
-            is_on_device, rounded = True, _rounded_anew(scalars, x.dtype)
+        # The one scalar that may be on the device is the factor of a norm.
+        is_on_device = self._ndarray in map(type, scalars)
+        rounded = (_rounded_anew if is_on_device else _rounded)(tuple(scalars), x.dtype)
         more = () if counter is None else (counter,)
         arguments = *arrays[:first], *rounded, *arrays[first:], *more
         make = wide_kernel if size and not off else elementwise_kernel
@@ -152,7 +155,7 @@ class GPUBackend(Backend):
         return sum_kernel("float64", "value")(workspace.sums, workspace.sums.size, workspace.fewer_sums)
 
     def _at_a_glance(self, arrays: Sequence[Any]) -> int | None:
-        """What the addresses of contiguous arrays, or-ed, leave when divided by `BYTES`.
+        """What the addresses of arrays of one order, contiguous, or-ed, leave when divided by `BYTES`.
 
         None where the full checks must decide, which cost as a launch: not all is plainly right.
         """
@@ -160,7 +163,7 @@ class GPUBackend(Backend):
         if type(last) is not self._ndarray:
             return None
         dtype, shape, device, nbytes = last.dtype, last.shape, last.data.device_id, last.nbytes
-        if dtype not in self._dtypes or not last.flags.c_contiguous:
+        if dtype not in self._dtypes or not _is_contiguous(last):
             return None
         strides, addresses, all_bits = last.strides, [], 0
         for array in arrays:
@@ -198,15 +201,25 @@ class GPUBackend(Backend):
         return True
 
 
-def _misalignment(array: Any) -> int:
-    return array.data.ptr % BYTES if array.flags.c_contiguous else 1
+def _is_contiguous(array: Any) -> bool:
+    flags = array.flags
+    return flags.c_contiguous or flags.f_contiguous
+
+
+def _misalignment(arrays: Sequence[Any]) -> int:
+    """0 for contiguous arrays of one order that begin where packs may."""
+    if not _is_contiguous(arrays[0]) or any(a.strides != arrays[0].strides for a in arrays):
+        return 1
+    return max(a.data.ptr % BYTES for a in arrays)
 
 
 def _rounded_anew(scalars: Sequence[Any], dtype: np.dtype) -> tuple[Any, ...]:
-    """Numbers in the type that a kernel computes in, once; arrays, on the device, as they are."""
+    """Numbers in the type that a kernel computes in, whose bytes it takes; arrays on the device as they are."""
     real = cast(Any, compute_dtype(dtype)).type
     with np.errstate(all="ignore"):  # what float32 cannot hold is infinite, or 0
-        return tuple(real(scalar) if isinstance(scalar, float) else scalar for scalar in scalars)
+        return tuple(
+            scalar if hasattr(scalar, "__cuda_array_interface__") else real(scalar) for scalar in scalars
+        )
 
 
 #: The scalars of most steps are those of the step before.

@@ -1,10 +1,10 @@
 """`Rule` to a CUDA kernel for contiguous arrays, in accesses of 128 bits.
 
-An update waits for memory, and a thread with one element has too few bytes under way to keep that busy: on an
-H200 (CUDA 13, 10^8 elements, RMSProp) a step reached 44% of the memory's peak bandwidth in float16 and
-bfloat16, 71% in float32 and 80% in float64. With 16 bytes of each array a thread it is 88% of the peak in
-each of these types; 8 bytes did as well in float32, less in 16 bits, and 32 bytes worse, as did loops over
-more than one pack. The bits are the same.
+An update waits for memory, and a thread with one element has too few bytes under way to keep that busy: on
+an H200 (CUDA 13, 10^8 elements, RMSProp) a step reached 44% of the memory's peak bandwidth in float16 and
+bfloat16, 71% in float32 and 80% in float64. With 16 bytes of each array a thread it is 86% in 16 bits and
+88% in float32 and float64. 8 bytes did as well in float32 and less in 16 bits, 32 bytes did worse, and so
+did loops over more than one pack. The bits are the same.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from gpuprop.rules import Rule
 BYTES = 16
 THREADS = 256
 
-_HEADERS = {"float16": "#include <cuda_fp16.h>\n", "bfloat16": "#include <cuda_bf16.h>\n"}
-_TYPES = {"float16": "__half", "bfloat16": "__nv_bfloat16", "float32": "float", "float64": "double"}
+HEADERS = {"float16": "#include <cuda_fp16.h>\n", "bfloat16": "#include <cuda_bf16.h>\n"}
+TYPES = {"float16": "__half", "bfloat16": "__nv_bfloat16", "float32": "float", "float64": "double"}
 
 
 def elements_a_thread(dtype: str) -> int:
@@ -39,8 +39,8 @@ def wide_source(
     values = [f"const {real} scalar_{n}" for n in rule.scalars]
     device = {f"const {real} scalar_{n}": f"const {real} *at_{n}" for n in on_device}
     counter = ["unsigned long long *counter"] if counts else []
-    of_element = [f"{_TYPES[dtype]} array_{n}" for n in rule.reads] + values
-    of_element += [f"{_TYPES[dtype]} &array_{n}" for n in rule.writes] + counter
+    of_element = [f"{TYPES[dtype]} array_{n}" for n in rule.reads] + values
+    of_element += [f"{TYPES[dtype]} &array_{n}" for n in rule.writes] + counter
     of_kernel = [f"const pack *array_{n}" for n in rule.reads] + [device.get(v, v) for v in values]
     of_kernel += [f"pack *array_{n}" for n in rule.writes] + [*counter, "long long size"]
 
@@ -52,9 +52,9 @@ def wide_source(
     read = " ".join(f"{value} = *at_{n};" for n, value in zip(on_device, device, strict=True))
     load = " ".join(f"pack pack_{n} = array_{n}[i];" for n in rule.arrays)
     store = " ".join(f"array_{n}[i] = pack_{n};" for n in rule.writes) if stores else ""
-    return f"""{_HEADERS.get(dtype, "")}{PREAMBLE}
-typedef {_TYPES[dtype]} {dtype if dtype in _HEADERS else "stored"};
-struct __align__({BYTES}) pack {{ {_TYPES[dtype]} element[{width}]; }};
+    return f"""{HEADERS.get(dtype, "")}{PREAMBLE}
+typedef {TYPES[dtype]} {dtype if dtype in HEADERS else "stored"};
+struct __align__({BYTES}) pack {{ {TYPES[dtype]} element[{width}]; }};
 
 __device__ __forceinline__ void element({", ".join(of_element)}) {{
 {body(rule, dtype, mode)}

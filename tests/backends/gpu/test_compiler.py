@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import DTYPES
@@ -15,7 +16,7 @@ from trial_rules import CLIPPED, EVERYTHING
 from gpuprop import RMSProp, rules
 from gpuprop.backends.gpu import machine_code
 from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, elementwise_kernel
-from gpuprop.backends.gpu.wide import wide_source
+from gpuprop.backends.gpu.wide import elements_a_thread, wide_kernel, wide_source
 
 cupy = pytest.importorskip("cupy", reason="CuPy generates the kernels")
 compiler = pytest.importorskip("gpuprop.backends.gpu.compiler")
@@ -112,7 +113,7 @@ def kernels(architecture):
 @pytest.fixture(scope="module")
 def ptx():
     """Every kernel before it is fitted to an architecture."""
-    return compiler.compile_sources(sources(CASES | MORE), 80, machine_code=False)
+    return compiler.compile_sources(sources(CASES | MORE | WIDE), 80, machine_code=False)
 
 
 def test_compiled_code(kernels):
@@ -153,11 +154,13 @@ def test_wide_kernels_move_each_array_once_by_128_bits(architecture):
 def test_arithmetic_is_that_of_ieee_754(ptx):
     for case, kernel in ptx.items():
         assert not kernel.is_machine_code
-        rule, dtype, _ = (CASES | MORE)[case]
+        rule, dtype, _ = (CASES | MORE | WIDE)[case]
         compute = "f64" if dtype == "float64" else "f32"
         operations = [op.replace(".ftz", "") for op in kernel.special_functions()]
-        wanted = [f"div.rn.{compute}"] * rule.body.count("/")
-        wanted += [f"sqrt.rn.{compute}"] * rule.body.count("sqrt")
+        # In a wide kernel, once for each element of a pack, and once for those behind the last pack.
+        often = elements_a_thread(dtype) + 1 if case in WIDE else 1
+        wanted = [f"div.rn.{compute}"] * (often * rule.body.count("/"))
+        wanted += [f"sqrt.rn.{compute}"] * (often * rule.body.count("sqrt"))
         assert sorted(operations) == wanted, case
         assert kernel.contractions() == [], case
 
@@ -232,8 +235,16 @@ def test_a_count_that_is_not_atomic_would_be_seen(mode, as_machine_code):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_cupy_is_given_the_options_that_these_tests_compile_with(dtype):
+def test_cupy_is_given_the_options_that_these_tests_compile_with(dtype, monkeypatch):
     assert elementwise_kernel(RMSProp().rule, dtype).kwargs["options"] == COMPILER_OPTIONS
+    given = []
+
+    def raw_kernel(*source, options):
+        return SimpleNamespace(kernel=given.append(options))
+
+    monkeypatch.setattr(cupy, "RawKernel", raw_kernel)
+    wide_kernel(RMSProp().rule, dtype)
+    assert given == [COMPILER_OPTIONS]
 
 
 def test_a_mistake_in_cuda_is_found():

@@ -10,9 +10,9 @@ from itertools import product
 import numpy as np
 import pytest
 from conftest import DTYPES
-from trial_rules import CLIPPED
+from trial_rules import CLIPPED, apply
 
-from gpuprop import SGD, Adam, RMSProp, RuleOptimizer, select_backend
+from gpuprop import SGD, Adam, RMSProp, Rule, RuleOptimizer, select_backend
 from gpuprop.backends.gpu.kernels import elementwise_kernel
 from gpuprop.schedules import exponential_decay
 
@@ -282,9 +282,33 @@ def test_which_kernel_runs(cupy):
         (lambda a: a[1:], True),
         (lambda a: a.ravel()[1:], False),
         (lambda a: a[:, ::2], False),
-        (lambda a: a.T, False),
+        (lambda a: a.T, True),
+        (lambda a: a.T[1:], False),
         (lambda a: a[:0], False),
     ):
         arrays = [of(array) for array in (x, x.copy(), x.copy())]
         _, launch = backend._launch("plain", rule, arrays, scalars, None)
         assert isinstance(launch.func, cupy.cuda.Function) == wide
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "complex64"])
+@pytest.mark.parametrize("strided", [False, True])
+def test_scalars_of_any_type_are_numbers(cupy, dtype, strided):
+    """A kernel takes the bytes of a scalar: what is no number of its own type must be made one."""
+    rule = Rule("scaled", ("grad",), ("x",), ("a", "b"), "x = x - a * grad + b")
+    backend, ones = select_backend("gpu"), cupy.ones((4, 8), dtype)
+    x, grad = (ones.copy()[:, ::2] if strided else ones.copy() for _ in range(2))
+    for a in (2, True, 2.0, np.float16(2), np.float32(2), np.float64(2), np.int64(2)):
+        x[...] = 0
+        apply(backend, rule, [grad, x], (a, np.float32(0)))
+        assert (x.real == -float(a)).all(), type(a)
+    apply(backend, rule, [grad, x], (cupy.full(1, 0.5, rule_dtype(dtype)), 1))
+    assert (x.real == -1.5).all()
+    for arrays, scalars in (([grad, x], (1.0,)), ([grad, x], (1.0, 2.0, 3.0)), ([grad, x, x], (1.0, 2.0))):
+        with pytest.raises(ValueError, match="scaled takes 2 arrays and 2 scalars"):
+            apply(backend, rule, arrays, scalars)
+    assert (x.real == -1.5).all()
+
+
+def rule_dtype(dtype):
+    return "float64" if dtype == "float64" else "float32"
