@@ -61,7 +61,11 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "gpuprop"
 html_show_sourcelink = False
-html_theme_options = {"header_links_before_dropdown": 5}
+html_theme_options = {
+    "header_links_before_dropdown": 5,
+    # Wide tables take the place of the list of sections.
+    "secondary_sidebar_items": {"**": ["page-toc"], "performance": [], "coming_from/index": []},
+}
 #: These have no pages below them to list.
 ALONE = """index start devices gpu dlpack comparison performance same_numbers design changelog contributing"""
 html_sidebars = {page: [] for page in ALONE.split()}

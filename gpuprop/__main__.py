@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from gpuprop.checkpoint.inspection import lines_about
+from gpuprop.version import __version__
 
 
 def selfcheck(options: argparse.Namespace) -> int:
@@ -86,6 +87,7 @@ def _writable(text: str) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m gpuprop")
+    parser.add_argument("--version", action="version", version=f"gpuprop {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     about = "check every device: is it right, to the last bit, and how fast?"
     command = commands.add_parser("selfcheck", help=about, description=about[:1].upper() + about[1:])

@@ -79,7 +79,11 @@ def pair_of_bounds(value: Any) -> tuple[Any, Any] | None:
         return None
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(f"bounds is {value!r}; it must be (lower, upper), each a number or an array like x")
-    lower, upper = (_bound(name, bound) for name, bound in zip(("lower", "upper"), value, strict=True))
+    none = {"lower": -math.inf, "upper": math.inf}
+    lower, upper = (
+        none[name] if bound is None else _bound(name, bound)
+        for name, bound in zip(("lower", "upper"), value, strict=True)
+    )
     if isinstance(lower, float) and isinstance(upper, float) and lower > upper:
         raise ValueError(f"bounds is {value!r}; lower must not be above upper")
     return lower, upper

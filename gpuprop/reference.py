@@ -40,8 +40,8 @@ def rmsprop(learning_rate: float, rho: float, epsilon: float, grad: Any, s_prev:
 
     References
     ----------
-    T. Tieleman and G. Hinton, "Lecture 6.5 - rmsprop", COURSERA: Neural Networks for Machine
-    Learning, 2012. Epsilon outside the root, as in the article that the package implements.
+    .. [1] T. Tieleman and G. Hinton, "Lecture 6.5 - rmsprop", COURSERA: Neural Networks for Machine
+       Learning, 2012. Epsilon outside the root, as in the article that the package implements.
     """
     grad, s_prev = np.asarray(grad), np.asarray(s_prev)
     s = rho * s_prev + (1 - rho) * np.square(grad)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import gpuprop
 from gpuprop.__main__ import main
 from gpuprop.measure import selfcheck
 
@@ -25,12 +26,21 @@ def test_unknown_arguments_are_one_line_and_exit_2(capsys):
         assert printed.err == ""
 
 
+def test_the_version_is_said(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"gpuprop {gpuprop.__version__}\n"
+
+
 def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(selfcheck, "check", None)
     for path in (tmp_path, tmp_path / "no folder" / "report"):
         with pytest.raises(SystemExit, match="2"):
             main(["selfcheck", "--json", str(path)])
         assert "cannot write" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["selfcheck", "--json", str(tmp_path / "report"), "--anything"])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")

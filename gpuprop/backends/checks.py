@@ -62,6 +62,11 @@ def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> None:
     for name, array in zip(rule.arrays, arrays, strict=True):
         if array is not x:
             check_array(backend, name, array, written=name in rule.writes)
+        if array.dtype.kind == "c" != x.dtype.kind:
+            raise TypeError(
+                f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same: "
+                f"make {main} complex, or give {name}.real"
+            )
         if array.dtype != x.dtype:
             raise TypeError(
                 f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same, "

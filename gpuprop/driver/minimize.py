@@ -131,8 +131,8 @@ def minimize(
 
     References
     ----------
-    C. Zhu, R. H. Byrd, P. Lu and J. Nocedal, "Algorithm 778: L-BFGS-B", ACM Trans. Math. Softw.
-    23(4), 1997: the projected gradient.
+    .. [1] C. Zhu, R. H. Byrd, P. Lu and J. Nocedal, "Algorithm 778: L-BFGS-B", ACM Trans. Math. Softw.
+       23(4), 1997: the projected gradient.
 
     Examples
     --------

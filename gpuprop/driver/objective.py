@@ -141,7 +141,12 @@ class Objective:
         if gradient.shape == x.shape and gradient.dtype == x.dtype:
             return gradient
         fits = gradient.shape == x.shape or gradient.size == x.size == 1
-        if not fits or (gradient.dtype.kind == "c" and x.dtype.kind != "c"):
+        if fits and gradient.dtype.kind == "c" and x.dtype.kind != "c":
+            raise ValueError(
+                f"the gradient has dtype {gradient.dtype} and x has {x.dtype}; start from a complex x0, as "
+                "x0.astype(complex) is, or give the real part"
+            )
+        if not fits:
             raise ValueError(
                 f"the gradient has shape {gradient.shape} and dtype {gradient.dtype}, and x has {x.shape} "
                 f"and {x.dtype}; it must be one number for each of x, in the shape of x"

@@ -67,7 +67,7 @@ class RMSProp(Conventions, Momentum):
         over the gradient (1.2 to 1.5 times a plain step's time for 2e7 parameters on a CPU), and on a
         GPU no wait for the device, where a norm above 1e154 counts as infinite.
     bounds : (lower, upper), optional
-        Each a number or an array like x: x is projected onto them at the end of each step. Of
+        Each a number, None for none, or an array like x: x is projected onto them at the end of each step. Of
         complex parameters, the real and the imaginary part each by itself. The result is rounded to
         the dtype of x: to within that, it is inside.
     nonfinite : {"propagate", "skip", "raise"}
@@ -95,16 +95,13 @@ class RMSProp(Conventions, Momentum):
 
     References
     ----------
-    T. Tieleman and G. Hinton, "Lecture 6.5 - rmsprop", COURSERA: Neural Networks for Machine
-    Learning, 2012.
-
-    A. Graves, "Generating sequences with recurrent neural networks", arXiv:1308.0850, 2013, eq. 38
-    to 45: centered, with momentum and the learning rate in the velocity.
-
-    R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural networks",
-    ICML 2013, algorithm 1: clip_norm.
-
-    I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    .. [1] T. Tieleman and G. Hinton, "Lecture 6.5 - rmsprop", COURSERA: Neural Networks for Machine
+       Learning, 2012.
+    .. [2] A. Graves, "Generating sequences with recurrent neural networks", arXiv:1308.0850, 2013, eq. 38
+       to 45: centered, with momentum and the learning rate in the velocity.
+    .. [3] R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural networks",
+       ICML 2013, algorithm 1: clip_norm.
+    .. [4] I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
 
     Examples
     --------

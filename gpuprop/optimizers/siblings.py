@@ -38,11 +38,10 @@ class SGD(Momentum):
 
     References
     ----------
-    B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", USSR Comput.
-    Math. Math. Phys. 4(5), 1964.
-
-    I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and
-    momentum in deep learning", ICML 2013: Nesterov's, in terms of the velocity.
+    .. [1] B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", USSR Comput.
+       Math. Math. Phys. 4(5), 1964.
+    .. [2] I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and
+       momentum in deep learning", ICML 2013: Nesterov's, in terms of the velocity.
     """
 
     @property
@@ -82,8 +81,8 @@ class AdaGrad(Options):
 
     References
     ----------
-    J. Duchi, E. Hazan and Y. Singer, "Adaptive subgradient methods for online learning and
-    stochastic optimization", JMLR 12, 2011.
+    .. [1] J. Duchi, E. Hazan and Y. Singer, "Adaptive subgradient methods for online learning and
+       stochastic optimization", JMLR 12, 2011.
     """
 
     learning_rate: float | Callable[[int], float] = 0.1
@@ -147,7 +146,7 @@ class Adam(Options):
 
     References
     ----------
-    D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    .. [1] D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
     """
 
     learning_rate: float | Callable[[int], float] = 0.001
@@ -203,7 +202,7 @@ class AdamW(Adam):
 
     References
     ----------
-    I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2.
+    .. [1] I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2.
     """
 
     _: KW_ONLY

@@ -122,8 +122,8 @@ class cosine_decay_schedule(Schedule):
 
     References
     ----------
-    I. Loshchilov and F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017,
-    equation 5.
+    .. [1] I. Loshchilov and F. Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017,
+       equation 5.
     """
 
     init_value: float

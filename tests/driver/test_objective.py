@@ -154,3 +154,10 @@ def test_complex_parameters_need_a_complex_gradient(backend):
     x0 = backend.asarray([1 + 2j, 3 - 1j])
     with pytest.raises(ValueError, match=r"dtype float64 and x has complex128; it must be complex: df/dRe x"):
         gpuprop.minimize(None, x0, jac=lambda x: 2 * x.real)
+
+
+def test_a_complex_gradient_of_a_real_x_is_refused_with_what_mends_it():
+    with pytest.raises(
+        ValueError, match=r"start from a complex x0, as x0.astype\(complex\) is, or give the real"
+    ):
+        gpuprop.minimize(lambda x: np.sum(x**2), np.ones(3), jac=lambda x: 2j * x)

@@ -128,6 +128,11 @@ def test_refuses_a_bad_option(change, message):
         RMSProp(**change)
 
 
+def test_no_bound_is_none_as_it_is_infinite():
+    assert RMSProp(bounds=(None, 2)) == RMSProp(bounds=(-np.inf, 2))
+    assert RMSProp(bounds=(0, None)) == RMSProp(bounds=(0, np.inf))
+
+
 def test_bounds_of_another_shape_are_refused_at_once(backend):
     x = backend.asarray(np.ones(4))
     with pytest.raises(ValueError, match=r"lower has shape \(3,\) and x has \(4,\)"):

@@ -214,7 +214,7 @@ def _misalignment(arrays: Sequence[Any]) -> int:
 
 
 def _rounded_anew(scalars: Sequence[Any], dtype: np.dtype) -> tuple[Any, ...]:
-    """Numbers in the type that a kernel computes in, whose bytes it takes; arrays on the device as they are."""
+    """Numbers in the type whose bytes a kernel takes; arrays, on the device, as they are."""
     real = cast(Any, compute_dtype(dtype)).type
     with np.errstate(all="ignore"):  # what float32 cannot hold is infinite, or 0
         return tuple(
