@@ -157,7 +157,5 @@ def test_complex_parameters_need_a_complex_gradient(backend):
 
 
 def test_a_complex_gradient_of_a_real_x_is_refused_with_what_mends_it():
-    with pytest.raises(
-        ValueError, match=r"start from a complex x0, as x0.astype\(complex\) is, or"
-    ):
+    with pytest.raises(ValueError, match=r"start from a complex x0, as x0.astype\(complex\) is, or"):
         gpuprop.minimize(lambda x: np.sum(x**2), np.ones(3), jac=lambda x: 2j * x)
