@@ -117,7 +117,7 @@ def test_a_point_that_is_no_array_of_numbers_is_named(door, x, message):
         (
             sum_of_squares,
             lambda x: 1j * x,
-            "the gradient has dtype complex128 and x has float64; start from a complex x0",
+            "dtype complex128 and x has float64; start from a complex x0",
         ),
         (lambda x: x, twice, r"fun gave shape \(2,\).* must give one real number"),
         (lambda x: 1j, twice, "fun gave .* complex128; it must give one real number"),
