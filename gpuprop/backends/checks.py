@@ -29,6 +29,17 @@ def compute_dtype(dtype: np.dtype) -> np.dtype | None:
     return known
 
 
+def real_dtype(dtype: np.dtype) -> np.dtype:
+    """That of the parts of complex numbers; of all others their own."""
+    return np.dtype(f"f{dtype.itemsize // 2}") if dtype.kind == "c" else dtype
+
+
+def adopted(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
+    """`arrays` as the backend's own, on the same memory."""
+    named = zip(rule.arrays, arrays, strict=True)
+    return [backend.adopt(name, array, written=name in rule.writes) for name, array in named]
+
+
 def prepare(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
     """`arrays` as real arrays of the backend's own kind, on the same memory.
 
@@ -37,12 +48,9 @@ def prepare(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
     TypeError, ValueError
         `rule` cannot update them: see `Backend.update`.
     """
-    adopted = [
-        backend.adopt(name, array, written=name in rule.writes)
-        for name, array in zip(rule.arrays, arrays, strict=True)
-    ]
-    _check_arrays(backend, rule, adopted)
-    return [as_real(backend, array) for array in adopted]
+    arrays = adopted(backend, rule, arrays)
+    _check_arrays(backend, rule, arrays)
+    return [as_real(backend, array) for array in arrays]
 
 
 def as_real(backend: Backend, array: Any) -> Any:
@@ -115,20 +123,24 @@ def check_array(backend: Backend, name: str, array: Any, *, written: bool) -> No
         raise ValueError(f"{name} is read-only; it must be writable, as numpy.array({name}) is")
     if backend.address_of(array) % array.dtype.alignment:
         raise ValueError(f"{name} is not aligned in memory; {name}.copy() is")
-    if written and not (flags.c_contiguous or flags.f_contiguous) and _overlaps_itself(array):
+    if (
+        written
+        and not (flags.c_contiguous or flags.f_contiguous)
+        and overlaps_itself(array.shape, array.strides, array.itemsize)
+    ):
         raise ValueError(
             f"{name} has strides {array.strides}, with which two of its elements may share memory; "
             f"it must be an array of its own, as {name}.copy() is"
         )
 
 
-def _overlaps_itself(array: Any) -> bool:
+def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
     """Whether the strides do not nest, from the smallest up."""
-    reach = array.itemsize
-    for stride, length in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True)):
+    reach = itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(strides, shape, strict=True)):
         if length > 1:
             if stride < reach:
-                return array.size > 0
+                return 0 not in shape
             reach += stride * (length - 1)
     return False
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any
 
 import numba
 import numpy as np
 
 from gpuprop.backends.base import Backend, Mode, clip_factor
-from gpuprop.backends.checks import prepare
+from gpuprop.backends.checks import adopted, prepare
 from gpuprop.backends.cpu import reductions, threads
 from gpuprop.backends.cpu.intrinsics import converts_half
+from gpuprop.backends.cpu.layouts import Plan, as_bits, plan_of
 from gpuprop.backends.cpu.loops import Loops
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
+
+#: Kinds of strided arrays that are known at a time.
+MOST_PLANS = 1024
 
 
 class CPUBackend(Backend):
@@ -25,9 +28,10 @@ class CPUBackend(Backend):
     xp = np
 
     def __init__(self) -> None:
-        self._loops: dict[tuple[Rule, np.dtype, int, Mode], Loops] = {}
         self._plain = NumPyBackend()
-        self._vectors: dict[tuple[Rule, str, Mode], Loops] = {}  # contiguous: they need no preparation
+        #: For contiguous arrays, by what is the same for all shapes.
+        self._vectors: dict[tuple[Rule, str, Mode], Loops] = {}
+        self._plans: dict[tuple[Any, ...], Plan] = {}
 
     def describe(self) -> str:
         n = threads.get_num_threads()
@@ -50,45 +54,57 @@ class CPUBackend(Backend):
 
     def _ran(self, mode: Mode, rule: Rule, arrays: Any, scalars: Any, clock: Any, counter: Any) -> bool:
         """Run the loops of this mode; False where there are none for such arrays."""
-        arrays = [self.adopt(name, array) for name, array in zip(rule.arrays, arrays, strict=True)]
+        arrays = adopted(self, rule, arrays)
         if self._ran_at_once(mode, rule, arrays, scalars, clock, counter):
             return True
-        arrays = prepare(self, rule, arrays)
-        x = arrays[len(rule.reads)]
+        x = prepare(self, rule, arrays)[len(rule.reads)]
         if not _converts(x.dtype) or x.size == 0:
             return False
-        views, ndim = _simplest_views(arrays, x)
-        key = rule, x.dtype, ndim, mode
-        if key not in self._loops:
-            self._loops[key] = Loops(*key)
-            if ndim == 0 and x.dtype.itemsize != 2:
-                self._vectors[rule, x.dtype.char, mode] = self._loops[key]
-        if not self._loops[key].run(views, scalars, clock, counter):
+        plan = plan_of(rule, mode, arrays)
+        if plan.is_flat and plan.axes is None:
+            self._vectors[rule, arrays[-1].dtype.char, mode] = plan.loops
+        else:
+            if len(self._plans) == MOST_PLANS:
+                self._plans.clear()
+            self._plans[_kind(rule, mode, arrays)] = plan
+        loops, views = plan.loops, plan.views(arrays)
+        if not loops.run(views, scalars, clock, counter, checked=True):
             raise AssertionError(f"{rule} ran on nothing: its compiled checks refuse what Python's let pass")
         return True
 
     def _ran_at_once(
         self, mode: Mode, rule: Rule, arrays: Any, scalars: Any, clock: Any, counter: Any
     ) -> bool:
-        """Run on contiguous arrays whose loop is compiled; its own guard checks them in nanoseconds."""
-        try:
-            last = arrays[-1]
-            loops, shape = self._vectors[rule, last.dtype.char, mode], last.shape
-        except (AttributeError, KeyError):  # no array, or not compiled yet: the full checks will tell
+        """Run on arrays of a kind that has been seen; what is compiled checks them in nanoseconds."""
+        last = arrays[-1]
+        if type(last) is not np.ndarray:
             return False
-        dtype = loops.dtype
+        flags, dtype, shape, strides = last.flags, last.dtype, last.shape, last.strides
+        is_vector = flags.forc
         for array in arrays:
             # Numba may take a foreign byte order for its own, and is slow to say what layouts it knows.
             if (
                 type(array) is not np.ndarray
                 or (array.dtype is not dtype and array.dtype != dtype)
                 or array.shape != shape
-                or not array.flags.c_contiguous
             ):
                 return False
-        flat = arrays if len(shape) == 1 else [array.reshape(-1) for array in arrays]
+            if array.strides != strides:
+                is_vector = False
         try:
-            return loops.run(flat, scalars, clock, counter)
+            if is_vector:
+                loops = self._vectors[rule, dtype.char, mode]
+                views = arrays if len(shape) == 1 else [array.ravel("K") for array in arrays]
+                if dtype.itemsize == 2:
+                    views = as_bits(views)
+            else:
+                plan = self._plans[_kind(rule, mode, arrays)]
+                loops, views = plan.loops, plan.views(arrays)
+            if dtype is not loops.given and dtype != loops.given:
+                return False
+            return loops.run(views, scalars, clock, counter)
+        except KeyError:  # not compiled yet: the full checks will tell
+            return False
         except TypeError as error:  # as of an array that is read-only
             if "No matching definition" not in str(error):
                 raise
@@ -105,20 +121,9 @@ def _converts(dtype: np.dtype) -> bool:
     return dtype != np.float16 or converts_half()
 
 
-def _bits(array: np.ndarray) -> np.ndarray:
-    """Numba has no arithmetic in 16 bits, but can move them."""
-    return array.view(np.uint16) if array.dtype.itemsize == 2 else array
-
-
-def _simplest_views(arrays: Sequence[np.ndarray], x: np.ndarray) -> tuple[list[np.ndarray], int]:
-    """Views of the same elements, contiguous where they can be, and the number of strided axes."""
-    plain = [_bits(array).view(np.ndarray) for array in arrays]
-    outermost_first = sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
-    views = [array.transpose(outermost_first) for array in plain]
-    if all(map(attrgetter("flags.c_contiguous"), views)):
-        return [view.reshape(-1) for view in views], 0
-    views = [view.squeeze() for view in views]
-    return views, views[0].ndim
+def _kind(rule: Rule, mode: Mode, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
+    last = arrays[-1]
+    return rule, mode, last.dtype.char, last.shape, *[array.strides for array in arrays]
 
 
 def _cpu_name() -> str:

@@ -11,6 +11,7 @@ import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 
@@ -125,6 +126,54 @@ def are_apart(addresses, sizes, itemsize, reads):
     return True
 
 
+@intrinsic
+def pointer(context, array, offset):
+    """To what is `offset` bytes behind the first element."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.gep(builder.bitcast(data, ir.IntType(8).as_pointer()), [args[1]])
+
+    return types.voidptr(array, types.int64), generate
+
+
+@intrinsic
+def memory_on_the_stack(context):
+    """For a block of the widest numbers, until the function returns."""
+
+    def generate(context, builder, signature, args):
+        block = ir.ArrayType(ir.IntType(8), 64 * 16)
+        return builder.bitcast(cgutils.alloca_once(builder, block), ir.IntType(8).as_pointer())
+
+    return types.voidptr(), generate
+
+
+@njit
+def span(array):
+    """The address of the first byte, and that behind the last, for strides of any sign."""
+    low = address(array)  # type: ignore
+    high = low + array.itemsize
+    for axis in range(array.ndim):
+        reach = (array.shape[axis] - 1) * array.strides[axis]
+        if reach < 0:
+            low += reach
+        else:
+            high += reach
+    return low, high
+
+
+@njit
+def spans_are_apart(spans, reads, itemsize):
+    """Whether strided arrays, of which the first `reads` are only read, are known to share no memory."""
+    for i in range(len(spans)):
+        if spans[i][0] % itemsize != 0:
+            return False
+        for j in range(max(i + 1, reads), len(spans)):
+            if spans[i][0] < spans[j][1] and spans[j][0] < spans[i][1]:
+                return False
+    return True
+
+
 @njit
 def minimum(a, b):
     return a if a < b or a != a else b
@@ -154,6 +203,11 @@ FUNCTIONS = {
     "advance": advance,
     "address": address,
     "are_apart": are_apart,
+    "span": span,
+    "spans_are_apart": spans_are_apart,
+    "pointer": pointer,
+    "memory_on_the_stack": memory_on_the_stack,
+    "carray": numba.carray,
     "load_half": load_half,
     "store_half": store_half,
     "load_brain": load_brain,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,9 +15,9 @@ from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype
 from gpuprop.backends.cpu import threads
 from gpuprop.backends.cpu.intrinsics import FUNCTIONS
+from gpuprop.backends.cpu.lines import VECTOR, Layout, strided_lines, vector_lines
 from gpuprop.backends.cpu.pool import run_in_pool
 from gpuprop.rules import Rule
-from gpuprop.rules.arithmetic import PREFIX
 
 #: Bytes of one array up to which one thread is used: waking a sleeping second one, which takes tens
 #: of microseconds, costs about as much as these.
@@ -30,48 +30,62 @@ _MAX_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
 class Loops:
-    """The compiled functions of one rule and dtype, for `ndim` strided axes or 0: contiguous.
+    """The compiled functions of one rule and (real) dtype, for arrays of one layout.
 
     They advance the clock, an array of two numbers, before and after they write: a call of one is all
     or nothing to whatever interrupts. Those of a `mode` that counts add to one number more.
     """
 
-    def __init__(self, rule: Rule, dtype: np.dtype, ndim: int, mode: Mode) -> None:
-        self.dtype = dtype
-        self._rule, self._ndim, self._mode = rule, ndim, mode
+    def __init__(self, rule: Rule, dtype: np.dtype, mode: Mode, layout: Layout = VECTOR) -> None:
+        #: Of the arrays that it is given.
+        self.given = np.dtype(f"c{2 * dtype.itemsize}") if layout.is_complex else dtype
+        self._rule, self._layout, self._mode, self._part_dtype = rule, layout, mode, dtype
         self._real: Any = numba.from_dtype(compute_dtype(dtype))  # type: ignore[arg-type]
         self._format = {"float16": "_half", "bfloat16": "_brain"}.get(dtype.name, "")
-        element: Any = types.uint16 if dtype.itemsize == 2 else self._real
-        layout: Any = "A" if ndim else "C"
-        axes = max(ndim, 1)
+        element: Any = types.uint16 if dtype.itemsize == 2 else numba.from_dtype(self.given)
+        order: Any = "A" if layout.axes else "C"
+        axes = max(layout.axes, 1)
         # Every name of the rule gets a prefix, so that none can meet a name of these lines.
         self._arrays = tuple(f"array_{name}" for name in rule.arrays)
         self._x = f"array_{rule.writes[0]}"
         scalars = tuple(f"scalar_{name}" for name in rule.scalars)
         counter = () if mode == "plain" else ("counter",)
         numbers: Any = types.Array(types.int64, 1, "C")
-        array_types = [types.Array(element, axes, layout, readonly=n in rule.reads) for n in rule.arrays]
+        array_types = [types.Array(element, axes, order, readonly=n in rule.reads) for n in rule.arrays]
         #: What all functions take, to the type of each.
         self._arguments: dict[str, Any] = dict(zip(self._arrays, array_types, strict=True))
         self._arguments |= dict.fromkeys(scalars, types.float64) | dict.fromkeys(counter, numbers)
+        self._is_pairs = layout.is_complex and not layout.axes
         self._clock = {"clock": numbers}
+        self._checked = {"checked": types.boolean} if layout.axes else {}
 
-    def run(self, arrays: Sequence[Any], scalars: Sequence[Any], clock: Any, counter: Any = None) -> bool:
-        """Do it, or write nothing and return False: the arrays need the full checks."""
+    def run(
+        self,
+        arrays: Sequence[Any],
+        scalars: Sequence[Any],
+        clock: Any,
+        counter: Any = None,
+        checked: bool = False,
+    ) -> bool:
+        """Do it, or write nothing and return False: the arrays need the full checks.
+
+        Strided arrays that are `checked` are not looked at again.
+        """
         if counter is not None:
             scalars = (*scalars, counter)
+        checks = (checked,) if self._layout.axes else ()
         if arrays[-1].nbytes <= SERIAL_BYTES:
-            return self.serial(*arrays, *scalars, clock)
+            return self.serial(*arrays, *scalars, *checks, clock)
         arguments = (*arrays, *scalars)
-        length = len(arrays[-1])
+        length = len(arrays[-1]) * (2 if self._is_pairs else 1)
         workers = chunks = min(threads.get_num_threads(), length)
         if self._mode != "plain":
             chunks = max(workers, -(-length // MOST_COUNTED))
         if chunks == 1:
-            return self.serial(*arguments, clock)
+            return self.serial(*arguments, *checks, clock)
         if threads.parallel_layer_is_safe():
-            return self.parallel(*arguments, clock, chunks, min(workers, _MAX_THREADS))
-        if not self.guard(*arguments):
+            return self.parallel(*arguments, *checks, clock, chunks, min(workers, _MAX_THREADS))
+        if not self.guard(*arguments, *checks):
             return False
         edges = [length * chunk // chunks for chunk in range(chunks + 1)]
         run_in_pool([partial(self.part, *arguments, *edge) for edge in pairwise(edges)], clock, workers)
@@ -80,14 +94,15 @@ class Loops:
     @cached_property
     def guard(self) -> Callable[..., bool]:
         """Whether the arrays are known to be right, in nanoseconds; else Python's checks decide."""
-        return self._compile("guard", [*self._guard_lines(), "return True"], returns=types.boolean)
+        lines = [*self._guard_lines(), "return True"]
+        return self._compile("guard", lines, self._checked, returns=types.boolean)
 
     @cached_property
     def serial(self) -> Callable[..., bool]:
         """The guard and the loop in one call: for a small vector, calls are what costs."""
         loop = self._loop_lines() if self._mode == "plain" else [self._call_of_loop()]
         lines = [*self._guard_lines(), "advance(clock, 0, 1)", *loop, "advance(clock, 1, 1)", "return True"]
-        return self._compile("serial", lines, self._clock, returns=types.boolean)
+        return self._compile("serial", lines, self._checked | self._clock, returns=types.boolean)
 
     @cached_property
     def parallel(self) -> Callable[..., bool]:
@@ -105,7 +120,7 @@ class Loops:
             "advance(clock, 1, 1)",
             "return True",
         ]
-        more = self._clock | dict.fromkeys(("chunks", "threads"), types.int64)
+        more = self._checked | self._clock | dict.fromkeys(("chunks", "threads"), types.int64)
         return self._compile("parallel", lines, more, returns=types.boolean)
 
     @cached_property
@@ -118,8 +133,14 @@ class Loops:
     @cached_property
     def loop(self) -> Callable[..., Any]:
         """The update of each element; in a mode that counts, how many results are not finite."""
+        if self._is_pairs:  # of which the other functions have made vectors
+            return self._vector.loop
         returns = types.void if self._mode == "plain" else types.int64
         return self._compile("loop", self._loop_lines(), returns=returns)
+
+    @property
+    def _vector(self) -> Loops:
+        return loops(self._rule, self._part_dtype, self._mode)
 
     def _call_of_loop(self, part: str = "") -> str:
         arguments = [name + part if name in self._arrays else name for name in self._arguments]
@@ -127,54 +148,46 @@ class Loops:
         return call if self._mode == "plain" else f"advance(counter, 0, {call})"
 
     def _guard_lines(self) -> list[str]:
-        if self._ndim:  # strided arrays come checked
-            return []
+        if self._layout.axes:
+            spans = ", ".join(f"span({array})" for array in self._arrays)
+            numbers = f"{len(self._rule.reads)}, {self._x}.itemsize"
+            return [f"if not checked and not spans_are_apart(({spans},), {numbers}):", "    return False"]
         addresses = ", ".join(f"address({array})" for array in self._arrays)
         sizes = ", ".join(f"{array}.size" for array in self._arrays)
         numbers = f"{self._x}.itemsize, {len(self._rule.reads)}"
         return [f"if not are_apart(({addresses},), ({sizes},), {numbers}):", "    return False"]
 
     def _loop_lines(self) -> list[str]:
-        rule, axes, counts = self._rule, range(max(self._ndim, 1)), self._mode != "plain"
-        at = f"[{', '.join(f'i{axis}' for axis in axes)}]"
-        load, store = (f"{way}{self._format}({{}})" if self._format else "{}" for way in ("load", "store"))
-        # Scalars arrive as float64 and are rounded here, once: in Numba, float32 arithmetic that
-        # meets a float64 or an integer goes on in float64.
-        before = [f"{PREFIX}{name} = real(scalar_{name})" for name in rule.scalars]
-        each = [f"{PREFIX}{name} = {load.format(f'array_{name}{at}')}" for name in rule.arrays]
-        if counts:
-            each += [f"old_{name} = {PREFIX}{name}" for name in rule.arrays]
-            before += ["count = whole(0)"]
-        each += [f"{target} = {value}" for target, value, _ in rule.assignments]
-        if counts:
-            # Of numbers that are finite, and of no others, the difference from themselves is zero.
-            kept = [f"old_{rule.arrays[0]}", *(self._as_kept(PREFIX + name) for name in rule.writes)]
-            each += [f"finite = {' + '.join(f'({v} - {v})' for v in kept)} == real(0)"]
-            each += ["count = whole(count + whole(not finite))"]
-        if self._mode == "skip":
-            each += [f"{PREFIX}{name} = where(finite, {PREFIX}{name}, old_{name})" for name in rule.writes]
-        if self._mode != "count":
-            each += [f"array_{name}{at} = {store.format(PREFIX + name)}" for name in rule.writes]
-        loops = ["    " * axis + f"for i{axis} in range({self._x}.shape[{axis}]):" for axis in axes]
-        after = ["return count"] if counts else []
-        return [*before, *loops, *("    " * len(axes) + line for line in each), *after]
-
-    def _as_kept(self, value: str) -> str:
-        """A result as the array will hold it: 16 bits may make an infinity of it."""
-        return f"load{self._format}(store{self._format}({value}))" if self._format else value
+        if self._layout.axes:
+            return strided_lines(self._rule, self._mode, self._layout, self._arguments)
+        return vector_lines(self._rule, self._mode, self._format)
 
     def _compile(
         self, name: str, lines: Sequence[str], more: dict[str, Any] | None = None, *, returns: Any
     ) -> Callable[..., Any]:
         arguments = self._arguments | (more or {})
-        source = "\n    ".join([f"def {name}({', '.join(arguments)}):", *lines])
+        names = list(arguments)
+        if self._is_pairs:
+            names = [f"pairs_of_{n}" if n in self._arrays else n for n in arguments]
+            lines = [*(f"{n} = pairs_of_{n}.view(real)" for n in self._arrays), *lines]
+        source = "\n    ".join([f"def {name}({', '.join(names)}):", *lines])
         # Vectorised, to count takes a number as wide as those of the computation.
-        whole = np.int32 if self._real == types.float32 and not self._ndim else np.int64
-        namespace = {**FUNCTIONS, "real": self._real, "whole": whole}
-        if any("loop(" in line for line in lines):
+        whole = np.int32 if self._real == types.float32 and not self._layout.axes else np.int64
+        element = np.uint16 if self._part_dtype.itemsize == 2 else self._real
+        namespace = {**FUNCTIONS, "real": self._real, "whole": whole, "element": element}
+        if self._layout.axes:
+            given = np.uint16 if self._part_dtype.itemsize == 2 else numba.from_dtype(self.given)
+            namespace |= {"row_loop": self._vector.loop, "given": given}
+        if name != "loop" and any("loop(" in line for line in lines):
             namespace["loop"] = self.loop
         exec(compile(source, f"<gpuprop {self._rule.name} {self._real}>", "exec"), namespace)
         # Numba's default error model tests every divisor, which stops vectorisation.
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
         signature = returns(*arguments.values())
         return njit(signature, parallel=name == "parallel", **options)(namespace[name])
+
+
+@cache
+def loops(rule: Rule, dtype: np.dtype, mode: Mode, layout: Layout = VECTOR) -> Loops:
+    """The same object for the same arguments, so that nothing is compiled twice."""
+    return Loops(rule, dtype, mode, layout)

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from gpuprop.backends.base import Backend, Mode, at_once
-from gpuprop.backends.checks import compute_dtype, prepare
+from gpuprop.backends.checks import adopted, compute_dtype, overlaps_itself, prepare, real_dtype
 from gpuprop.backends.gpu.cuda import cupy_with_a_device
 from gpuprop.backends.gpu.kernels import elementwise_kernel
 from gpuprop.backends.gpu.reductions import clip_kernel, sum_kernel
@@ -109,7 +109,8 @@ class GPUBackend(Backend):
             )
         off = self._at_a_glance(arrays)
         if off is None:
-            arrays = prepare(self, rule, arrays)
+            arrays = adopted(self, rule, arrays)
+            prepare(self, rule, arrays)
             self._dtypes.add(arrays[-1].dtype)
             off = _misalignment(arrays)
         first = len(rule.reads)
@@ -122,16 +123,20 @@ class GPUBackend(Backend):
         make = wide_kernel if size and not off else elementwise_kernel
         key = make, rule, x.dtype, mode, is_on_device, x.data.device_id
         try:
-            kernel = self._kernels[key]
+            kernel, itemsize = self._kernels[key]
         except KeyError:
             names = zip(rule.scalars, scalars, strict=True)
             on_device = [name for name, scalar in names if isinstance(scalar, self._ndarray)]
+            # To packs complex numbers are twice as many reals.
+            dtype = x.dtype if make is elementwise_kernel else real_dtype(x.dtype)
             with x.device:
-                kernel = self._kernels[key] = make(rule, x.dtype.name, mode, on_device=on_device)
+                kernel = make(rule, dtype.name, mode, on_device=on_device)
+            itemsize = dtype.itemsize
+            self._kernels[key] = kernel, itemsize
         if make is elementwise_kernel:
             return x, partial(kernel, *arguments)
         blocks = -(-x.nbytes // (BYTES * THREADS))
-        return x, partial(kernel, (blocks,), (THREADS,), (*arguments, size))
+        return x, partial(kernel, (blocks,), (THREADS,), (*arguments, x.nbytes // itemsize))
 
     def _captures(self) -> bool:
         return self._stream_is_capturing(self._current_stream().ptr)
@@ -157,21 +162,21 @@ class GPUBackend(Backend):
     def _at_a_glance(self, arrays: Sequence[Any]) -> int | None:
         """What the addresses of arrays of one order, contiguous, or-ed, leave when divided by `BYTES`.
 
-        None where the full checks must decide, which cost as a launch: not all is plainly right.
+        At least 1 for arrays of other strides, and None where the full checks must decide, which cost as
+        a launch: not all is plainly right.
         """
         last = arrays[-1]
         if type(last) is not self._ndarray:
             return None
-        dtype, shape, device, nbytes = last.dtype, last.shape, last.data.device_id, last.nbytes
-        if dtype not in self._dtypes or not _is_contiguous(last):
+        dtype, shape, device, strides = last.dtype, last.shape, last.data.device_id, last.strides
+        if dtype not in self._dtypes:
             return None
-        strides, addresses, all_bits = last.strides, [], 0
+        spans, all_bits, is_strided = [], 0, not _is_contiguous(last)
         for array in arrays:
             if (
                 type(array) is not self._ndarray
                 or (array.dtype is not dtype and array.dtype != dtype)
                 or array.shape != shape
-                or array.strides != strides
             ):
                 return None
             data = array.data
@@ -179,12 +184,21 @@ class GPUBackend(Backend):
                 return None
             address = data.ptr
             all_bits |= address
-            addresses.append(address)
-        addresses.sort()
-        for one, next_one in pairwise(addresses):
-            if next_one - one < nbytes:
+            if array.strides == strides and not is_strided:
+                spans.append((address, address + last.nbytes))
+            else:
+                is_strided = True
+                reach = _reach(shape, array.strides, dtype.itemsize)
+                if reach is None:
+                    return None
+                spans.append((address + reach[0], address + reach[1]))
+        spans.sort()
+        for one, next_one in pairwise(spans):
+            if next_one[0] < one[1]:
                 return None
-        return None if all_bits % dtype.itemsize else all_bits % BYTES
+        if all_bits % dtype.alignment:
+            return None
+        return 1 if is_strided else all_bits % BYTES
 
     def device_of(self, array: Any) -> int:
         return array.device.id
@@ -215,11 +229,20 @@ def _misalignment(arrays: Sequence[Any]) -> int:
 
 def _rounded_anew(scalars: Sequence[Any], dtype: np.dtype) -> tuple[Any, ...]:
     """Numbers in the type whose bytes a kernel takes; arrays, on the device, as they are."""
-    real = cast(Any, compute_dtype(dtype)).type
+    real = cast(Any, compute_dtype(real_dtype(dtype))).type
     with np.errstate(all="ignore"):  # what float32 cannot hold is infinite, or 0
         return tuple(
             scalar if hasattr(scalar, "__cuda_array_interface__") else real(scalar) for scalar in scalars
         )
+
+
+@lru_cache(maxsize=1024)
+def _reach(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[int, int] | None:
+    """Bytes from the first element to the first byte and behind the last; None where two may be one."""
+    if 0 in shape or overlaps_itself(shape, strides, itemsize):
+        return None
+    reaches = [(length - 1) * stride for length, stride in zip(shape, strides, strict=True)]
+    return sum(r for r in reaches if r < 0), sum(r for r in reaches if r > 0) + itemsize
 
 
 #: The scalars of most steps are those of the step before.

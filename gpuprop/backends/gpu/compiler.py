@@ -13,7 +13,7 @@ from io import StringIO
 from typing import Any
 
 from gpuprop.backends.base import Mode
-from gpuprop.backends.checks import compute_dtype
+from gpuprop.backends.checks import compute_dtype, real_dtype
 from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, elementwise_kernel
 from gpuprop.backends.gpu.machine_code import Kernel, disassemble
 from gpuprop.backends.gpu.reductions import TERMS, clip_kernel, sum_kernel
@@ -117,7 +117,8 @@ def cuda_source(
     name : str
         For the kernel.
     rule : Rule
-    dtype : {"float16", "bfloat16", "float32", "float64"}
+    dtype : str
+        As for `elementwise_kernel`.
     ndim : int
         Dimensions of the arrays (CuPy flattens contiguous ones to 1).
     contiguous, index_32_bits : bool
@@ -131,7 +132,7 @@ def cuda_source(
     array, indexer, scalar = 1, 2, 3  # CuPy's _ArgKind
     kernel = elementwise_kernel(rule, dtype, mode, on_device=on_device)
     element, counter = cupy.dtype(dtype), cupy.dtype("uint64")
-    compute = compute_dtype(element)
+    compute = compute_dtype(real_dtype(element))
     layout = (ndim, contiguous, index_32_bits)
 
     def info(kind: int, of: type, element: Any, *shape: Any) -> Any:

@@ -27,14 +27,16 @@ template <typename T> __device__ T where(bool condition, T a, T b) { return cond
 """
 
 
-def body(rule: Rule, dtype: str, mode: Mode, on_device: Collection[str] = ()) -> str:
-    """What becomes of the element ``array_x`` of each array, with ``scalar_rho`` for each scalar.
+def body(
+    rule: Rule, dtype: str, mode: Mode, on_device: Collection[str] = (), element: str = "array_{}"
+) -> str:
+    """What becomes of one `element` of each array, with ``scalar_rho`` for each scalar.
 
     It is loaded once into a local of the computing type and stored once at the end: through references
     the compiler would have to load again after every store.
     """
     lines = [f"typedef {REAL[compute_name(dtype)]} real;"]
-    lines += [f"real {PREFIX}{name} = array_{name};" for name in rule.arrays]
+    lines += [f"real {PREFIX}{name} = {element.format(name)};" for name in rule.arrays]
     lines += [
         f"const real {PREFIX}{name} = scalar_{name}{'[0]' if name in on_device else ''};"
         for name in rule.scalars
@@ -55,7 +57,7 @@ def body(rule: Rule, dtype: str, mode: Mode, on_device: Collection[str] = ()) ->
     if mode == "skip":
         lines += [f"{PREFIX}{name} = finite ? {PREFIX}{name} : old_{name};" for name in rule.writes]
     if mode != "count":
-        lines += [f"array_{name} = {PREFIX}{name};" for name in rule.writes]
+        lines += [f"{element.format(name)} = {PREFIX}{name};" for name in rule.writes]
     return "\n".join(lines)
 
 
@@ -67,8 +69,9 @@ def elementwise_kernel(
     Parameters
     ----------
     rule : Rule
-    dtype : {"float16", "bfloat16", "float32", "float64"}
-        Of the arrays. 16 bits are loaded and stored as such and computed in float32.
+    dtype : {"float16", "bfloat16", "float32", "float64", "complex64", "complex128"}
+        Of the arrays. 16 bits are loaded and stored as such and computed in float32; complex numbers are
+        pairs of reals.
     mode : Mode
         What happens to elements that are not finite.
     on_device : collection of str
@@ -92,10 +95,19 @@ def elementwise_kernel(
     inputs += written if mode == "count" else []
     outputs = [] if mode == "count" else written
     outputs += [] if mode == "plain" else ["raw uint64 counter"]
+    operation = body(rule, dtype, mode, on_device)
+    if dtype.startswith("complex"):
+        real = REAL[compute]
+        pairs = [f"const {real} *of_{n} = (const {real} *)&array_{n};" for n in rule.reads]
+        pairs += [f"{real} *of_{n} = ({real} *)&array_{n};" for n in rule.writes]
+        parts = body(rule, dtype, mode, on_device, "of_{}[part]")
+        operation = "\n".join(
+            [*pairs, "#pragma unroll", f"for (int part = 0; part < 2; part++) {{\n{parts}\n}}"]
+        )
     return cupy.ElementwiseKernel(
         ", ".join(inputs),
         ", ".join(outputs),
-        body(rule, dtype, mode, on_device),
+        operation,
         f"gpuprop_{rule.name}_{dtype}",
         preamble=PREAMBLE,
         no_return=True,
@@ -104,7 +116,8 @@ def elementwise_kernel(
 
 
 def compute_name(dtype: str) -> str:
-    return "float32" if dtype == "bfloat16" else COMPUTE_DTYPE[np.dtype(dtype)].name
+    complexes = {"bfloat16": "float32", "complex64": "float32", "complex128": "float64"}
+    return complexes.get(dtype) or COMPUTE_DTYPE[np.dtype(dtype)].name
 
 
 REAL = {"float32": "float", "float64": "double"}

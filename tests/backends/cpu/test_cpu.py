@@ -35,7 +35,7 @@ def run_steps(size, dtype, n_steps=3, seed=0):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", [RMSProp().rule, CLIPPED], ids=lambda rule: rule.name)
 def test_loops_are_vectorised_in_their_own_precision(rule, dtype, function, mode):
-    kernel = getattr(Loops(rule, np.dtype(dtype), 0, mode), function)
+    kernel = getattr(Loops(rule, np.dtype(dtype), mode), function)
     (assembly,) = kernel.inspect_asm().values()
     suffix = "d" if dtype == "float64" else "s"
     assert re.search(rf"v?sqrtp{suffix}\b", assembly)

@@ -72,6 +72,13 @@ GUARDED = {"mode": "skip", "on_device": ("gradient_scale",)}
 COUNTING = GUARDED | {"mode": "count"}
 CASES |= {f"guarded_{dtype}": (FULL["rmsprop"][-1], dtype, GUARDED) for dtype in DTYPES}
 CASES |= {f"counting_{dtype}": (FULL["rmsprop"][-1], dtype, COUNTING) for dtype in DTYPES}
+#: Complex numbers that are not contiguous: pairs of reals, both in one thread.
+COMPLEX = ("complex64", "complex128")
+CASES |= {f"{dtype}_strided": (RMSProp().rule, dtype, LAYOUTS["strided"]) for dtype in COMPLEX}
+CASES |= {
+    f"guarded_{dtype}_strided": (FULL["rmsprop"][-1], dtype, GUARDED | LAYOUTS["strided"])
+    for dtype in COMPLEX
+}
 #: Fewer arrays among the bounds, no velocity; and the whole language of rules.
 MORE = {
     f"{kind}_{k}": (rule, "float32", {})
@@ -119,19 +126,20 @@ def ptx():
 def test_compiled_code(kernels):
     for case, kernel in kernels.items():
         rule, dtype, options = CASES[case]
-        bits = 8 * cupy.dtype(dtype).itemsize
-        moved = Counter({("ld", bits): len(rule.arrays)})
+        parts = 2 if dtype in COMPLEX else 1
+        bits, double = 8 * cupy.dtype(dtype).itemsize // parts, dtype in ("float64", "complex128")
+        moved = Counter({("ld", bits): parts * len(rule.arrays)})
         if options is not COUNTING:
-            moved["st", bits] += len(rule.writes)
-        if "on_device" in options:  # the factor, one for all threads; counting is no load or store
-            moved["ld", 64 if dtype == "float64" else 32] += 1
+            moved["st", bits] += parts * len(rule.writes)
+        if "on_device" in options:  # the factor, for all threads the same; counting is no load or store
+            moved["ld", 64 if double else 32] += parts
         assert kernel.accesses() == moved, case
-        assert len(kernel.atomics()) == ("mode" in options), case
+        assert len(kernel.atomics()) == parts * ("mode" in options), case
         for operation in kernel.atomics():
             assert re.search(r"\.ADD\.(E\.)?64|\.add\.u64", operation), case
         assert kernel.local_accesses() == [], case
         assert kernel.local_bytes == 0, case
-        assert bool(kernel.float64()) == (dtype == "float64"), case
+        assert bool(kernel.float64()) == double, case
         assert kernel.registers <= 80, case  # 768 threads on a multiprocessor, or more
 
 
@@ -155,10 +163,10 @@ def test_arithmetic_is_that_of_ieee_754(ptx):
     for case, kernel in ptx.items():
         assert not kernel.is_machine_code
         rule, dtype, _ = (CASES | MORE | WIDE)[case]
-        compute = "f64" if dtype == "float64" else "f32"
+        compute = "f64" if dtype in ("float64", "complex128") else "f32"
         operations = [op.replace(".ftz", "") for op in kernel.special_functions()]
         # In a wide kernel, once for each element of a pack, and once for those behind the last pack.
-        often = elements_a_thread(dtype) + 1 if case in WIDE else 1
+        often = elements_a_thread(dtype) + 1 if case in WIDE else 2 if dtype in COMPLEX else 1
         wanted = [f"div.rn.{compute}"] * (often * rule.body.count("/"))
         wanted += [f"sqrt.rn.{compute}"] * (often * rule.body.count("sqrt"))
         assert sorted(operations) == wanted, case

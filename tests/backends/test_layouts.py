@@ -1,0 +1,163 @@
+"""Arrays of every order and stride: the same bits, and no full checks once their kind has been seen."""
+
+import timeit
+from itertools import product
+
+import numpy as np
+import pytest
+from trial_rules import apply
+
+import gpuprop
+from gpuprop import RMSProp, Rule
+
+OPTIMIZER = RMSProp(0.05, momentum=0.9, nonfinite="skip")
+
+
+def strided(memory):  # every second element of every second row, from the end
+    return memory[::-2, 1::2]
+
+
+#: From arrays of 140 by 260 elements.
+LAYOUTS = {
+    "contiguous": lambda m: m,
+    "Fortran": lambda m: m.T,
+    "window": lambda m: m[3:7, 5:74],
+    "transposed window": lambda m: m[3:7, 5:74].T,
+    "column": lambda m: m[:, 7],
+    "row of a column": lambda m: m[:, 7:8],
+    "strided": strided,
+    "strided vector": lambda m: m.reshape(-1)[5::3],
+    "three axes": lambda m: m.reshape(10, 14, 260)[1:9, ::3, 2:131],
+    "axes in another order": lambda m: m.reshape(10, 14, 260).transpose(1, 2, 0),
+    "blocks and one": lambda m: m[:3, ::2][:, :65],
+    "empty": lambda m: m[:0, ::2],
+}
+DTYPES = ["float16", "float32", "float64", "complex64", "complex128"]
+
+
+def memory(backend, dtype, seed):
+    values = np.random.default_rng(seed).normal(size=(2, 140, 260))
+    host = values[0] + 1j * values[1] if dtype.startswith("complex") else values[0]
+    host[::17, ::13] = np.inf
+    return backend.asarray(host.astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_step_of_any_layout_is_that_of_its_copy(compiled, layout, dtype):
+    xs, gradients = memory(compiled, dtype, 0), memory(compiled, dtype, 1)
+    before, x, grad = xs.copy(), LAYOUTS[layout](xs), LAYOUTS[layout](gradients)
+    of_copy, alone = x.copy(), compiled.to_host(x).copy(order="C")
+    plain = gpuprop.select_backend("numpy")
+    states = [OPTIMIZER.init(x), OPTIMIZER.init(of_copy), OPTIMIZER.init(alone, backend=plain)]
+    for _ in range(3):
+        OPTIMIZER.step(x, grad, states[0])
+        OPTIMIZER.step(of_copy, grad.copy(), states[1])
+        OPTIMIZER.step(alone, compiled.to_host(grad).copy(order="C"), states[2])
+    np.testing.assert_array_equal(compiled.to_host(x), alone)
+    np.testing.assert_array_equal(compiled.to_host(of_copy), alone)
+    assert states[0].skipped == states[1].skipped == states[2].skipped
+    LAYOUTS[layout](before)[...] = x
+    np.testing.assert_array_equal(compiled.to_host(xs), compiled.to_host(before))  # nothing beside it
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "empty"])
+def test_a_kind_that_has_been_seen_is_checked_at_a_glance(compiled, layout, dtype, monkeypatch):
+    x, grad = (LAYOUTS[layout](memory(compiled, dtype, seed)) for seed in range(2))
+    optimizer = RMSProp()
+    state = optimizer.init(x)
+    optimizer.step(x, grad, state)
+    monkeypatch.setattr(f"gpuprop.backends.{compiled.name}.backend.prepare", None)
+    optimizer.step(x, grad, state)
+    assert state.step == 2
+
+
+COPY = Rule("copy", ("grad",), ("x",), (), "x = grad")
+
+
+#: Two parts of one array that share elements.
+SHARING = {
+    "ends": lambda m: (m[::-2, 1::2][:-1], m[::-2, 1::2][1:]),
+    "one row": lambda m: (m[:60, 1::2], m[59:119, 1::2]),
+    "one element": lambda m: (m[0, :130:3], m[0, 129 : 129 + 130 : 3]),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sharing", SHARING)
+def test_strided_arrays_that_share_memory_are_refused_though_their_kind_is_known(compiled, sharing, dtype):
+    parts, whole = SHARING[sharing], memory(compiled, dtype, 0)
+    apply(compiled, COPY, [parts(memory(compiled, dtype, 1))[0], parts(whole)[1]])
+    right = compiled.to_host(whole).copy()
+    for pair in (parts(whole), parts(whole)[::-1]):
+        with pytest.raises(ValueError, match="grad and x share memory"):
+            apply(compiled, COPY, pair)
+    np.testing.assert_array_equal(compiled.to_host(whole), right)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_strided_arrays_side_by_side_and_an_array_that_is_its_own_gradient(compiled, dtype):
+    whole = memory(compiled, dtype, 0)
+    right = compiled.to_host(whole).copy()
+    right[:, 1::2] = right[:, ::2]
+    odd = whole[:, 1::2]
+    for pair in 2 * ([whole[:, ::2], odd], [odd, odd]):
+        apply(compiled, COPY, pair)
+        np.testing.assert_array_equal(compiled.to_host(whole), right)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_strided_arrays_that_are_not_aligned_are_refused_though_their_kind_is_known(compiled, dtype):
+    def vector(shift):
+        nbytes = 64 * np.dtype(dtype).itemsize
+        return compiled.xp.zeros(nbytes + shift, np.uint8)[shift:].view(dtype)[::2]
+
+    apply(compiled, COPY, [vector(0), vector(0)])
+    for pair in ([vector(1), vector(0)], [vector(0), vector(1)]):
+        with pytest.raises(ValueError, match="is not aligned in memory"):
+            apply(compiled, COPY, pair)
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_threads_change_no_bit_of_strided_arrays(threads, pool, monkeypatch):
+    monkeypatch.setattr("gpuprop.backends.cpu.threads.parallel_layer_is_safe", lambda: not pool)
+    results = []
+    for n, dtype in product((1, 3), ("float32", "complex64")):
+        threads(n)
+        whole = np.random.default_rng(0).normal(size=(1001, 2, 1301)).astype(dtype)
+        x = whole[:, 0, ::2]
+        state = OPTIMIZER.init(x)
+        for _ in range(2):
+            OPTIMIZER.step(x, whole[:, 1, ::2], state)
+        results.append(whole)
+    np.testing.assert_array_equal(results[0], results[2])
+    np.testing.assert_array_equal(results[1], results[3])
+
+
+def ones(shape, dtype="float32"):
+    return np.ones(shape, dtype)
+
+
+#: An array, one of which a step is to take as long, and how many times as long it may take.
+AS_LONG = {
+    "complex, small": (lambda: ones((2, 2), "complex64"), lambda: ones((2, 4)), 1.2),
+    "complex": (lambda: ones((64, 64), "complex64"), lambda: ones((64, 128)), 1.2),
+    "Fortran": (lambda: ones((64, 64)).T, lambda: ones((64, 64)), 1.1),
+    "window": (lambda: ones((512, 512))[100:164, 200:264], lambda: ones((64, 64)), 2),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AS_LONG)
+def test_what_a_layout_costs(name):
+    *pair, most = AS_LONG[name]
+    optimizer, calls = RMSProp(), []
+    for make in pair:
+        x, grad = make(), make()
+        state = optimizer.init(x)
+        calls.append(lambda x=x, grad=grad, state=state: optimizer.step(x, grad, state))
+    least = [float("inf")] * 2
+    for _ in range(200):  # whatever else the machine does only adds time
+        least = [min(a, timeit.timeit(call, number=50)) for a, call in zip(least, calls, strict=True)]
+    assert least[0] <= most * least[1]
