@@ -21,7 +21,7 @@ class RMSProp(Conventions, Momentum):
 
     with :math:`s = 0` at the start. What other libraries call RMSProp has options here, and a
     constructor each, which takes that library's own arguments: `RMSProp.pytorch`, `RMSProp.keras`,
-    `RMSProp.tensorflow`, `RMSProp.optax`, `RMSProp.chainer`.
+    `RMSProp.tensorflow`, `RMSProp.optax`, `RMSProp.chainer`, `RMSProp.timm`.
 
     Parameters
     ----------

@@ -236,6 +236,40 @@ def test_chainer(backend, problem, given):
     agree(RMSProp.chainer(0.01, **given), make_step, problem, backend)
 
 
+@grid(
+    momentum=(0, 0.9),
+    centered=(False, True),
+    decay=({}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "decoupled_decay": True}),
+    lr_in_momentum=(True, False),
+)
+def test_timm(backend, problem, given):
+    """Against the formulas of ``RMSpropTF.step`` in ``timm/optim/rmsprop_tf.py``, from its ones and zeros."""
+    alpha, eps, decay = 0.95, 1e-3, given.get("weight_decay", 0)
+
+    def make_step(start):
+        s, a, v, t = np.ones_like(start), np.zeros_like(start), np.zeros_like(start), 0
+
+        def step(x, grad):
+            nonlocal s, a, v, t
+            rate, t = halving(t), t + 1
+            if given.get("decoupled_decay"):
+                x = x * (1 - rate * decay)
+            else:
+                grad = grad + decay * x
+            s = s + (1 - alpha) * (grad * grad - s)
+            if given["centered"]:
+                a = a + (1 - alpha) * (grad - a)
+            increment = grad / np.sqrt(s - a * a + eps)
+            if not given["momentum"]:
+                return x - rate * increment
+            v = given["momentum"] * v + (rate if given["lr_in_momentum"] else 1) * increment
+            return x - (v if given["lr_in_momentum"] else rate * v)
+
+        return step
+
+    agree(RMSProp.timm(halving, alpha, eps, **given), make_step, problem, backend)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "name", "given"),
     [
@@ -344,6 +378,7 @@ def test_what_only_chooses_an_implementation_changes_nothing():
         (RMSProp.keras, {"gradient_accumulation_steps": 4}, "gradient_accumulation_steps is 4.*: step with"),
         (RMSProp.keras, {"clipnorm": 1.0, "clipvalue": 2.0}, "clipnorm is 1.0, clipvalue 2.0 and"),
         (RMSProp.pytorch, {"alpha": 1.0}, "rho is 1.0"),
+        (RMSProp.timm, {"caution": True}, "caution is True, which takes a mean over all elements"),
     ],
 )
 def test_what_cannot_be_done_is_refused(constructor, given, message):
@@ -373,7 +408,9 @@ def test_a_learning_rate_may_be_a_callable_without_arguments(constructor):
     assert pickle.loads(pickle.dumps(optimizer)) == constructor(no_argument) != constructor(halving)
 
 
-@pytest.mark.parametrize("constructor", [RMSProp.pytorch, RMSProp.optax, RMSProp.keras, RMSProp.chainer])
+@pytest.mark.parametrize(
+    "constructor", [RMSProp.pytorch, RMSProp.optax, RMSProp.keras, RMSProp.chainer, RMSProp.timm]
+)
 def test_a_learning_rate_may_be_a_schedule(constructor):
     optimizer = constructor(halving)
     assert [optimizer.learning_rate(step) for step in (0, 99, 100)] == [2**-7, 2**-7, 2**-8]

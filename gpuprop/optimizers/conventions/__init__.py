@@ -8,9 +8,10 @@ from gpuprop.optimizers.conventions.keras import Keras
 from gpuprop.optimizers.conventions.optax import Optax
 from gpuprop.optimizers.conventions.pytorch import PyTorch
 from gpuprop.optimizers.conventions.tensorflow import TensorFlow
+from gpuprop.optimizers.conventions.timm import Timm
 
 
-class Conventions(PyTorch, Keras, TensorFlow, Optax, Chainer):
+class Conventions(PyTorch, Keras, TensorFlow, Optax, Chainer, Timm):
     r"""RMSProp as other libraries define it, from their own arguments and defaults.
 
     The formulas stand beside each constructor: :math:`g` is the gradient, :math:`x` the parameters,
