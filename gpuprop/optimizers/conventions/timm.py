@@ -58,8 +58,8 @@ class Timm(Convention):
         """
         if caution:
             raise ValueError(
-                f"caution is {caution!r}, which takes a mean over all elements; a step here takes none, so it "
-                "must be False"
+                f"caution is {caution!r}, which takes a mean over all elements; a step here takes none, so "
+                "it must be False"
             )
         return cls(
             learning_rate=lr,
