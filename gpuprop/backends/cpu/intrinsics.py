@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np import arrayobj
 
 
 @cache
@@ -138,6 +139,35 @@ def pointer(context, array, offset):
 
 
 @intrinsic
+def element_at(context, array, offset):
+    """The element `offset` bytes behind the first: a slice, or an index of several, takes long to compile."""
+
+    def generate(context, builder, signature, args):
+        place = _place(context, builder, signature, args)
+        return arrayobj.load_item(context, builder, signature.args[0], place)
+
+    return array.dtype(array, types.int64), generate
+
+
+@intrinsic
+def put_at(context, array, offset, value):
+    """Store an element there."""
+
+    def generate(context, builder, signature, args):
+        place = _place(context, builder, signature, args)
+        arrayobj.store_item(context, builder, signature.args[0], args[2], place)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, array.dtype), generate
+
+
+def _place(context, builder, signature, args):
+    data = context.make_array(signature.args[0])(context, builder, args[0]).data
+    bytes_ = builder.bitcast(data, ir.IntType(8).as_pointer())
+    return builder.bitcast(builder.gep(bytes_, [args[1]]), data.type)
+
+
+@intrinsic
 def memory_on_the_stack(context):
     """For a block of the widest numbers, until the function returns."""
 
@@ -207,6 +237,8 @@ FUNCTIONS = {
     "spans_are_apart": spans_are_apart,
     "pointer": pointer,
     "memory_on_the_stack": memory_on_the_stack,
+    "element_at": element_at,
+    "put_at": put_at,
     "carray": numba.carray,
     "load_half": load_half,
     "store_half": store_half,

@@ -69,18 +69,17 @@ def strided_lines(rule: Rule, mode: Mode, layout: Layout, arguments: Iterable[st
             vectors.append(f"carray(pointer({array}, {offset}), (length * {parts},), element)")
     else:
         loops.append(f"for start in range(0, length, {BLOCK}):")
-        part = ", ".join([*(f"i{axis}" for axis in outer), "start : start + size"])
         fetch.append(f"size = min({BLOCK}, length - start)")
         for name, array in zip(rule.arrays, arrays, strict=True):
-            before += [
-                f"at_{name} = memory_on_the_stack()",
-                f"block_{name} = carray(at_{name}, ({BLOCK},), given)",
-            ]
-            fetch += [f"part_{name} = {array}[{part}]"]
-            fetch += ["for k in range(size):", f"    block_{name}[k] = part_{name}[k]"]
+            before += [f"at_{name} = memory_on_the_stack()", f"stride_{name} = {array}.strides[{last}]"]
+            before += [f"block_{name} = carray(at_{name}, ({BLOCK},), given)"]
+            terms = [*(f"i{axis} * {array}.strides[{axis}]" for axis in outer), f"start * stride_{name}"]
+            fetch += [f"first_{name} = {' + '.join(terms)}"]
+            place = f"first_{name} + k * stride_{name}"
+            fetch += ["for k in range(size):", f"    block_{name}[k] = element_at({array}, {place})"]
             vectors.append(f"carray(at_{name}, (size * {parts},), element)")
-        for name in rule.writes if mode != "count" else ():
-            bring_back += ["for k in range(size):", f"    part_{name}[k] = block_{name}[k]"]
+            if name in rule.writes and mode != "count":
+                bring_back += ["for k in range(size):", f"    put_at({array}, {place}, block_{name}[k])"]
     others = [name for name in arguments if name not in arrays]
     call = f"row_loop({', '.join([*vectors, *others])})"
     body = [*fetch, call if mode == "plain" else f"count += {call}", *bring_back]
