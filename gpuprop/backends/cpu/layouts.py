@@ -13,6 +13,9 @@ from gpuprop.backends.cpu.lines import Layout
 from gpuprop.backends.cpu.loops import Loops, loops
 from gpuprop.rules import Rule
 
+#: Elements up to which it does not pay to compile more.
+FEW = 1024
+
 
 class Plan(NamedTuple):
     """The loops for arrays of one dtype, shape and strides, and how to make views for them."""
@@ -47,6 +50,7 @@ def plan_of(rule: Rule, mode: Mode, arrays: Sequence[Any]) -> Plan:
         views = [array.transpose(outermost_first).squeeze() for array in arrays]
         if not all(view.flags.c_contiguous for view in views):
             in_rows = views[0].ndim > 1 and all(view.strides[-1] == view.itemsize for view in views)
-            layout = Layout(views[0].ndim, in_rows, is_complex)
+            one_by_one = x.size < FEW and not is_complex
+            layout = Layout(views[0].ndim, in_rows and not one_by_one, is_complex, one_by_one)
             return Plan(loops(rule, real_dtype(x.dtype), mode, layout), axes, False)
     return Plan(loops(rule, real_dtype(x.dtype), mode, Layout(is_complex=is_complex)), axes, True)

@@ -15,7 +15,7 @@ from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype
 from gpuprop.backends.cpu import threads
 from gpuprop.backends.cpu.intrinsics import FUNCTIONS
-from gpuprop.backends.cpu.lines import VECTOR, Layout, strided_lines, vector_lines
+from gpuprop.backends.cpu.lines import VECTOR, Layout, element_lines, strided_lines
 from gpuprop.backends.cpu.pool import run_in_pool
 from gpuprop.rules import Rule
 
@@ -55,6 +55,7 @@ class Loops:
         #: What all functions take, to the type of each.
         self._arguments: dict[str, Any] = dict(zip(self._arrays, array_types, strict=True))
         self._arguments |= dict.fromkeys(scalars, types.float64) | dict.fromkeys(counter, numbers)
+        self._goes_by_vectors = bool(layout.axes) and not layout.one_by_one
         self._is_pairs = layout.is_complex and not layout.axes
         self._clock = {"clock": numbers}
         self._checked = {"checked": types.boolean} if layout.axes else {}
@@ -158,9 +159,9 @@ class Loops:
         return [f"if not are_apart(({addresses},), ({sizes},), {numbers}):", "    return False"]
 
     def _loop_lines(self) -> list[str]:
-        if self._layout.axes:
+        if self._goes_by_vectors:
             return strided_lines(self._rule, self._mode, self._layout, self._arguments)
-        return vector_lines(self._rule, self._mode, self._format)
+        return element_lines(self._rule, self._mode, self._format, max(self._layout.axes, 1))
 
     def _compile(
         self, name: str, lines: Sequence[str], more: dict[str, Any] | None = None, *, returns: Any
@@ -175,7 +176,7 @@ class Loops:
         whole = np.int32 if self._real == types.float32 and not self._layout.axes else np.int64
         element = np.uint16 if self._part_dtype.itemsize == 2 else self._real
         namespace = {**FUNCTIONS, "real": self._real, "whole": whole, "element": element}
-        if self._layout.axes:
+        if self._goes_by_vectors:
             given = np.uint16 if self._part_dtype.itemsize == 2 else numba.from_dtype(self.given)
             namespace |= {"row_loop": self._vector.loop, "given": given}
         if name != "loop" and any("loop(" in line for line in lines):
