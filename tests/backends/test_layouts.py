@@ -97,7 +97,7 @@ SHARING = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("complex128", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("sharing", SHARING)
 def test_strided_arrays_that_share_memory_are_refused_though_their_kind_is_known(compiled, sharing, dtype):
     parts, whole = SHARING[sharing], memory(compiled, dtype, 0)
@@ -109,7 +109,10 @@ def test_strided_arrays_that_share_memory_are_refused_though_their_kind_is_known
     np.testing.assert_array_equal(compiled.to_host(whole), right)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "complex128"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["float32", *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in ("float16", "complex128"))],
+)
 def test_strided_arrays_side_by_side_and_an_array_that_is_its_own_gradient(compiled, dtype):
     whole = memory(compiled, dtype, 0)
     right = compiled.to_host(whole).copy()
@@ -120,7 +123,10 @@ def test_strided_arrays_side_by_side_and_an_array_that_is_its_own_gradient(compi
         np.testing.assert_array_equal(compiled.to_host(whole), right)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "complex128"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["float32", *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in ("float16", "complex128"))],
+)
 def test_strided_arrays_that_are_not_aligned_are_refused_though_their_kind_is_known(compiled, dtype):
     def vector(shift):
         nbytes = 64 * np.dtype(dtype).itemsize
@@ -132,7 +138,7 @@ def test_strided_arrays_that_are_not_aligned_are_refused_though_their_kind_is_kn
             apply(compiled, COPY, pair)
 
 
-@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("pool", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_threads_change_no_bit_of_strided_arrays(threads, pool, monkeypatch):
     monkeypatch.setattr("gpuprop.backends.cpu.threads.parallel_layer_is_safe", lambda: not pool)
     results = []
