@@ -64,7 +64,7 @@ def _discard(stream: TextIO) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        _tell(f"{message}; python -m {self.prog.partition(' -m ')[2]} --help says what there is")
+        _tell(f"{message}; {self.prog} --help says what there is")
         sys.exit(2)
 
     def print_help(self, file: Any = None) -> None:

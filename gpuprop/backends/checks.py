@@ -40,8 +40,8 @@ def adopted(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
     return [backend.adopt(name, array, written=name in rule.writes) for name, array in named]
 
 
-def prepare(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
-    """`arrays` as real arrays of the backend's own kind, on the same memory.
+def checked(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
+    """`arrays` as the backend's own, on the same memory.
 
     Raises
     ------
@@ -50,7 +50,12 @@ def prepare(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
     """
     arrays = adopted(backend, rule, arrays)
     _check_arrays(backend, rule, arrays)
-    return [as_real(backend, array) for array in arrays]
+    return arrays
+
+
+def prepare(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
+    """As `checked`, and complex arrays as pairs of reals."""
+    return [as_real(backend, array) for array in checked(backend, rule, arrays)]
 
 
 def as_real(backend: Backend, array: Any) -> Any:
@@ -112,8 +117,7 @@ def check_array(backend: Backend, name: str, array: Any, *, written: bool) -> No
             f"{name} is a {kind.__module__}.{kind.__name__}; it must be a {module}.ndarray of the dtype "
             f"and shape of the parameters"
         )
-    dtype = array.real.dtype if array.dtype.kind == "c" else array.dtype
-    if compute_dtype(dtype) is None:
+    if compute_dtype(real_dtype(array.dtype)) is None:
         raise TypeError(
             f"{name} has dtype {array.dtype}; it must be {_ALLOWED} in native byte order, as "
             f"{name}.astype(float) is, and the same for all arrays"

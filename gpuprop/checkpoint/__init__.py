@@ -8,8 +8,7 @@ CRC-32), and the CRC-32 of the header, in which all of this stands. Of a hyperpa
 as a function, there is the name.
 
 Start with ``state.py``. This room may import ``optimizers``, ``backends``, ``schedules``,
-``rules`` and ``version``; only ``container.py``
-imports the library safetensors.
+``rules`` and ``version``; only ``container.py`` imports the library safetensors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The driver: SciPy's `minimize` with these optimizers, on any device, and a check of gradients.
 
 Start with ``minimize.py``, then ``run.py``. Every array of a user's function goes through
-``arrays.py``. This room may
-import ``optimizers``, ``backends``, ``schedules`` and ``arguments``, and alone imports SciPy.
+``arrays.py``. This room may import ``optimizers``, ``backends``, ``schedules`` and ``arguments``, and
+alone imports SciPy.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def floor(backend: Backend, written: int = 2) -> Callable[..., None]:
     """
     arrays = [f"a{k}" for k in range(written)]
     if backend.name == "gpu":
-        return _gpu_floor(backend, written)
+        return _gpu_floor(backend, arrays)
     import numba
 
     from gpuprop.backends.cpu import threads
@@ -68,11 +68,10 @@ def many({names}, chunks):
     return run
 
 
-def _gpu_floor(backend: Backend, written: int) -> Callable[..., None]:
+def _gpu_floor(backend: Backend, names: list[str]) -> Callable[..., None]:
     """By 128 bits, as a GPU is fastest."""
     from gpuprop.backends.gpu.wide import HEADERS, TYPES
 
-    names = [f"a{k}" for k in range(written)]
     loads = " ".join(f"pack p{a} = {a}[i];" for a in names)
     adds = " ".join(f"p{a}.v[k] += g.v[k];" for a in names)
     stores = " ".join(f"{a}[i] = p{a};" for a in names)

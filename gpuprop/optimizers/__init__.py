@@ -1,8 +1,8 @@
 """The optimizers: immutable hyperparameters that make a state and step through it in place.
 
 Start with ``base.py``, where a step is; ``rmsprop.py`` and ``siblings.py`` turn hyperparameters into
-the scalars of a rule, and ``conventions/`` speaks other libraries' arguments. This
-room may import ``backends``, ``rules``, ``schedules`` and ``arguments``.
+the scalars of a rule, and ``conventions/`` speaks other libraries' arguments. This room may import
+``backends``, ``rules``, ``schedules`` and ``arguments``.
 """
 
 from __future__ import annotations

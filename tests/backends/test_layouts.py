@@ -81,7 +81,7 @@ def test_a_kind_that_has_been_seen_is_checked_at_a_glance(compiled, layout, dtyp
         return
     state = OPTIMIZER.init(x)
     OPTIMIZER.step(x, grad, state)
-    monkeypatch.setattr(f"gpuprop.backends.{compiled.name}.backend.prepare", None)
+    monkeypatch.setattr(f"gpuprop.backends.{compiled.name}.backend.checked", None)
     OPTIMIZER.step(x, grad, state)
     assert state.step == 2
 

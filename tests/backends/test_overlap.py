@@ -10,7 +10,7 @@ from trial_rules import apply
 from gpuprop import Rule, select_backend
 from gpuprop.backends.checks import _Span
 from gpuprop.backends.cpu import threads as threading_of_steps
-from gpuprop.backends.cpu.intrinsics import are_apart
+from gpuprop.backends.cpu.memory import are_apart
 
 pytest.importorskip("ml_dtypes", reason="gives NumPy bfloat16")
 TOTAL = Rule(

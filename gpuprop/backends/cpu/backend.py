@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from gpuprop.backends.base import Backend, Mode, clip_factor
-from gpuprop.backends.checks import adopted, prepare
+from gpuprop.backends.checks import adopted, checked
 from gpuprop.backends.cpu import reductions, threads
 from gpuprop.backends.cpu.intrinsics import converts_half
 from gpuprop.backends.cpu.layouts import Plan, as_bits, plan_of
@@ -57,7 +57,7 @@ class CPUBackend(Backend):
         arrays = adopted(self, rule, arrays)
         if self._ran_at_once(mode, rule, arrays, scalars, clock, counter):
             return True
-        x = prepare(self, rule, arrays)[len(rule.reads)]
+        x = checked(self, rule, arrays)[len(rule.reads)]
         if not _converts(x.dtype) or x.size == 0:
             return False
         plan = plan_of(rule, mode, arrays)

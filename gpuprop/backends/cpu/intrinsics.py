@@ -11,9 +11,9 @@ import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np import arrayobj
+
+from gpuprop.backends.cpu import memory
 
 
 @cache
@@ -77,17 +77,6 @@ def store_brain(context, value):
 
 
 @intrinsic
-def address(context, array):
-    """Where the first element is; compiles faster than ``array.ctypes.data``."""
-
-    def generate(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.ptrtoint(data, ir.IntType(64))
-
-    return types.int64(array), generate
-
-
-@intrinsic
 def advance(context, numbers, place, by):
     """Add to one of an array of integers, at once and in order with all other memory."""
 
@@ -110,101 +99,6 @@ def load(context, numbers):
 
 
 @njit
-def are_apart(addresses, sizes, itemsize, reads):
-    """Whether contiguous arrays, of which the first `reads` are only read, are known to be right.
-
-    They are of one size, aligned, and apart; but the first that is written may be the very first.
-    """
-    nbytes = sizes[reads] * itemsize
-    for i in range(len(addresses)):
-        if sizes[i] != sizes[reads] or addresses[i] % itemsize != 0:
-            return False
-        for j in range(max(i + 1, reads), len(addresses)):
-            may_be_same = i == 0 and j == reads
-            distance = abs(addresses[i] - addresses[j])
-            if distance < nbytes and not (may_be_same and distance == 0):
-                return False
-    return True
-
-
-@intrinsic
-def pointer(context, array, offset):
-    """To what is `offset` bytes behind the first element."""
-
-    def generate(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.gep(builder.bitcast(data, ir.IntType(8).as_pointer()), [args[1]])
-
-    return types.voidptr(array, types.int64), generate
-
-
-@intrinsic
-def element_at(context, array, offset):
-    """The element `offset` bytes behind the first: a slice, or an index of several, takes long to compile."""
-
-    def generate(context, builder, signature, args):
-        place = _place(context, builder, signature, args)
-        return arrayobj.load_item(context, builder, signature.args[0], place)
-
-    return array.dtype(array, types.int64), generate
-
-
-@intrinsic
-def put_at(context, array, offset, value):
-    """Store an element there."""
-
-    def generate(context, builder, signature, args):
-        place = _place(context, builder, signature, args)
-        arrayobj.store_item(context, builder, signature.args[0], args[2], place)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, array.dtype), generate
-
-
-def _place(context, builder, signature, args):
-    data = context.make_array(signature.args[0])(context, builder, args[0]).data
-    bytes_ = builder.bitcast(data, ir.IntType(8).as_pointer())
-    return builder.bitcast(builder.gep(bytes_, [args[1]]), data.type)
-
-
-@intrinsic
-def memory_on_the_stack(context):
-    """For a block of the widest numbers, until the function returns."""
-
-    def generate(context, builder, signature, args):
-        block = ir.ArrayType(ir.IntType(8), 64 * 16)
-        return builder.bitcast(cgutils.alloca_once(builder, block), ir.IntType(8).as_pointer())
-
-    return types.voidptr(), generate
-
-
-@njit
-def span(array):
-    """The address of the first byte, and that behind the last, for strides of any sign."""
-    low = address(array)  # type: ignore
-    high = low + array.itemsize
-    for axis in range(array.ndim):
-        reach = (array.shape[axis] - 1) * array.strides[axis]
-        if reach < 0:
-            low += reach
-        else:
-            high += reach
-    return low, high
-
-
-@njit
-def spans_are_apart(spans, reads, itemsize):
-    """Whether strided arrays, of which the first `reads` are only read, are known to share no memory."""
-    for i in range(len(spans)):
-        if spans[i][0] % itemsize != 0:
-            return False
-        for j in range(max(i + 1, reads), len(spans)):
-            if spans[i][0] < spans[j][1] and spans[j][0] < spans[i][1]:
-                return False
-    return True
-
-
-@njit
 def minimum(a, b):
     return a if a < b or a != a else b
 
@@ -223,23 +117,14 @@ as_it_is = njit(lambda value: value)
 from_half = njit(lambda bits: load_half(bits))  # type: ignore[call-arg]
 from_brain = njit(lambda bits: load_brain(bits))  # type: ignore[call-arg]
 
-#: What the generated lines may name.
-FUNCTIONS = {
+#: What the generated lines may name, of these and of ``memory.py``.
+FUNCTIONS = memory.FUNCTIONS | {
     "sqrt": math.sqrt,
     "fabs": math.fabs,
     "minimum": minimum,
     "maximum": maximum,
     "where": where,
     "advance": advance,
-    "address": address,
-    "are_apart": are_apart,
-    "span": span,
-    "spans_are_apart": spans_are_apart,
-    "pointer": pointer,
-    "memory_on_the_stack": memory_on_the_stack,
-    "element_at": element_at,
-    "put_at": put_at,
-    "carray": numba.carray,
     "load_half": load_half,
     "store_half": store_half,
     "load_brain": load_brain,

@@ -42,7 +42,7 @@ class Loops:
         self._rule, self._layout, self._mode, self._part_dtype = rule, layout, mode, dtype
         self._real: Any = numba.from_dtype(compute_dtype(dtype))  # type: ignore[arg-type]
         self._format = {"float16": "_half", "bfloat16": "_brain"}.get(dtype.name, "")
-        element: Any = types.uint16 if dtype.itemsize == 2 else numba.from_dtype(self.given)
+        self._item: Any = types.uint16 if dtype.itemsize == 2 else numba.from_dtype(self.given)
         order: Any = "A" if layout.axes else "C"
         axes = max(layout.axes, 1)
         # Every name of the rule gets a prefix, so that none can meet a name of these lines.
@@ -51,7 +51,7 @@ class Loops:
         scalars = tuple(f"scalar_{name}" for name in rule.scalars)
         counter = () if mode == "plain" else ("counter",)
         numbers: Any = types.Array(types.int64, 1, "C")
-        array_types = [types.Array(element, axes, order, readonly=n in rule.reads) for n in rule.arrays]
+        array_types = [types.Array(self._item, axes, order, readonly=n in rule.reads) for n in rule.arrays]
         #: What all functions take, to the type of each.
         self._arguments: dict[str, Any] = dict(zip(self._arrays, array_types, strict=True))
         self._arguments |= dict.fromkeys(scalars, types.float64) | dict.fromkeys(counter, numbers)
@@ -174,11 +174,10 @@ class Loops:
         source = "\n    ".join([f"def {name}({', '.join(names)}):", *lines])
         # Vectorised, to count takes a number as wide as those of the computation.
         whole = np.int32 if self._real == types.float32 and not self._layout.axes else np.int64
-        element = np.uint16 if self._part_dtype.itemsize == 2 else self._real
-        namespace = {**FUNCTIONS, "real": self._real, "whole": whole, "element": element}
+        namespace = {**FUNCTIONS, "real": self._real, "whole": whole}
         if self._goes_by_vectors:
-            given = np.uint16 if self._part_dtype.itemsize == 2 else numba.from_dtype(self.given)
-            namespace |= {"row_loop": self._vector.loop, "given": given}
+            element = self._real if self._layout.is_complex else self._item
+            namespace |= {"row_loop": self._vector.loop, "given": self._item, "element": element}
         if name != "loop" and any("loop(" in line for line in lines):
             namespace["loop"] = self.loop
         exec(compile(source, f"<gpuprop {self._rule.name} {self._real}>", "exec"), namespace)

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from gpuprop.backends.base import Backend, Mode, at_once
-from gpuprop.backends.checks import adopted, compute_dtype, overlaps_itself, prepare, real_dtype
+from gpuprop.backends.checks import checked, compute_dtype, overlaps_itself, real_dtype
 from gpuprop.backends.gpu.cuda import cupy_with_a_device
 from gpuprop.backends.gpu.kernels import elementwise_kernel
 from gpuprop.backends.gpu.reductions import clip_kernel, sum_kernel
@@ -32,7 +32,7 @@ class GPUBackend(Backend):
         self._current_stream = self.xp.cuda.get_current_stream
         self._stream_is_capturing = self.xp.cuda.runtime.streamIsCapturing
         self._kernels: dict[tuple[Any, ...], Any] = {}
-        #: Of real arrays that the full checks have let pass.
+        #: Of arrays that the full checks have let pass.
         self._dtypes: set[Any] = set()
 
     def describe(self) -> str:
@@ -63,12 +63,11 @@ class GPUBackend(Backend):
             # One thread for 64 elements, up to what the largest GPU can hold at a time.
             elements = x.size * (2 if x.dtype.kind == "c" else 1)
             sums = self.xp.empty(min(max(elements // 64, 1), 2**18), np.float64)
-            compute = compute_dtype(x.real.dtype if x.dtype.kind == "c" else x.dtype)
             return SimpleNamespace(
                 skipped=self.xp.zeros(1, self.xp.uint64),  # in which CUDA can count atomically
                 sums=sums,
                 fewer_sums=self.xp.empty(min(sums.size, 512), np.float64),
-                scale=self.xp.empty(1, compute),
+                scale=self.xp.empty(1, compute_dtype(real_dtype(x.dtype))),
             )
 
     def synchronize(self) -> None:
@@ -91,7 +90,7 @@ class GPUBackend(Backend):
             raise
 
     def count_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> int:
-        arrays = prepare(self, rule, arrays)
+        arrays = checked(self, rule, arrays)
         with arrays[-1].device:
             counter = self.xp.zeros(1, np.uint64)
             _, launch = self._launch("count", rule, arrays, scalars, counter)
@@ -109,8 +108,7 @@ class GPUBackend(Backend):
             )
         off = self._at_a_glance(arrays)
         if off is None:
-            arrays = adopted(self, rule, arrays)
-            prepare(self, rule, arrays)
+            arrays = checked(self, rule, arrays)
             self._dtypes.add(arrays[-1].dtype)
             off = _misalignment(arrays)
         first = len(rule.reads)
