@@ -7,7 +7,18 @@ from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
 from gpuprop.backends.cpu.threads import get_num_threads, set_num_threads
 from gpuprop.checkpoint import load_state
 from gpuprop.driver import check_gradient, minimize
-from gpuprop.optimizers import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSProp, RuleOptimizer, State
+from gpuprop.optimizers import (
+    SGD,
+    AdaGrad,
+    Adam,
+    AdamW,
+    Groups,
+    GroupsState,
+    Optimizer,
+    RMSProp,
+    RuleOptimizer,
+    State,
+)
 from gpuprop.optimizers.packing import pack
 from gpuprop.rules import Rule
 from gpuprop.version import __version__
@@ -19,6 +30,8 @@ __all__ = [
     "AdamW",
     "Backend",
     "DeviceUnavailableError",
+    "Groups",
+    "GroupsState",
     "Optimizer",
     "RMSProp",
     "Rule",

@@ -56,9 +56,14 @@ def _shown(value: Any) -> str:
     return " ".join(repr(value).split())
 
 
-def rate(value: Any) -> float | Callable[[int], float]:
-    """A learning rate: a number, or a schedule, whose values are checked when they are used."""
-    return value if callable(value) else number("learning_rate", value)
+def rate(value: Any) -> Any:
+    """A learning rate: a number, a schedule, whose values are checked when they are used, or an array."""
+    return value if callable(value) and not is_array(value) else number_or_array("learning_rate", value)
+
+
+def number_or_array(name: str, value: Any, number: Callable[[str, Any], float] = number) -> Any:
+    """`value` as a `number`; or itself where it is an array of several, or of none, for the parameters."""
+    return value if is_array(value) and _elements(value) != 1 else number(name, value)
 
 
 def flag(name: str, value: Any) -> bool:
@@ -73,25 +78,27 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     return value
 
 
-def pair_of_bounds(value: Any) -> tuple[Any, Any] | None:
+def pair_of_bounds(value: Any, name: str = "bounds", least: float = -math.inf) -> tuple[Any, Any] | None:
     """(lower, upper), each a float or an array."""
     if value is None:
         return None
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"bounds is {value!r}; it must be (lower, upper), each a number or an array like x")
-    none = {"lower": -math.inf, "upper": math.inf}
+        raise TypeError(f"{name} is {value!r}; it must be (lower, upper), each a number or an array like x")
+    none = {"lower": least, "upper": math.inf}
     lower, upper = (
-        none[name] if bound is None else _bound(name, bound)
-        for name, bound in zip(("lower", "upper"), value, strict=True)
+        none[side] if bound is None else _bound(side, bound)
+        for side, bound in zip(("lower", "upper"), value, strict=True)
     )
     if isinstance(lower, float) and isinstance(upper, float) and lower > upper:
-        raise ValueError(f"bounds is {value!r}; lower must not be above upper")
+        raise ValueError(f"{name} is {value!r}; lower must not be above upper")
+    if any(isinstance(bound, float) and bound < least for bound in (lower, upper)):
+        raise ValueError(f"{name} is {value!r}; each must be at least {least:g}")
     return lower, upper
 
 
-def is_array(bound: Any) -> bool:
-    """Whether a bound has an element for each parameter."""
-    return not isinstance(bound, float)
+def is_array(value: Any) -> bool:
+    """Whether an option, or a bound, has an element for each parameter."""
+    return hasattr(value, "dtype") and bool(getattr(value, "shape", ()))
 
 
 def _bound(name: str, value: Any) -> Any:

@@ -59,34 +59,51 @@ def rmsprop_step(
     epsilon,
     gradient_average=None,
     velocity=None,
-    learning_rate=1.0,
+    step_size=1.0,
     correction=1.0,
     epsilon_inside=0.0,
+    modulus=False,
+    abs2=np.square,
     **options,
 ):
-    """The new arrays of one step, from the arrays and scalars of the rule of this name."""
-    g = _gradient(grad, x, **options)
-    s = rho * square_average + one_minus_rho * g**2
+    """The new arrays of one step, from the arrays and scalars of the rule of this name.
+
+    `abs2` and `as_complex` are for pairs of reals, which stand for complex numbers on a last axis: the sum of
+    both squares, and a pair with 0. With `modulus` there is one second moment for each pair.
+    """
+    g, square = _gradient(grad, x, **options), abs2 if modulus else np.square
+    s = rho * square_average + one_minus_rho * square(g)
     new, variance = {"square_average": s}, correction * s
     if gradient_average is not None:
         a = rho * gradient_average + one_minus_rho * g
         new["gradient_average"] = a
-        variance = np.maximum(variance - (correction * a) ** 2, 0)
-    increment = learning_rate * g / (np.sqrt(variance + epsilon_inside) + epsilon)
-    return new | _move(x, increment, velocity, **options)
+        variance = np.maximum(variance - square(correction * a), 0)
+    increment = step_size * g / (np.sqrt(variance + epsilon_inside) + epsilon)
+    return new | _move(x, increment, velocity, abs2=abs2, **options)
 
 
-def sgd_step(*, grad, x, velocity=None, learning_rate=1.0, **options):
+def sgd_step(*, grad, x, velocity=None, step_size=1.0, **options):
     """As `rmsprop_step`, for plain gradient descent and momentum."""
-    return _move(x, learning_rate * _gradient(grad, x, **options), velocity, **options)
+    return _move(x, step_size * _gradient(grad, x, **options), velocity, **options)
 
 
-def adagrad_step(*, grad, x, square_sum, epsilon, learning_rate=1.0, epsilon_inside=0.0, **options):
+def adagrad_step(
+    *,
+    grad,
+    x,
+    square_sum,
+    epsilon,
+    step_size=1.0,
+    epsilon_inside=0.0,
+    modulus=False,
+    abs2=np.square,
+    **options,
+):
     """As `rmsprop_step`, for AdaGrad."""
-    g = _gradient(grad, x, **options)
-    square_sum = square_sum + g**2
-    increment = learning_rate * g / (np.sqrt(square_sum + epsilon_inside) + epsilon)
-    return {"square_sum": square_sum} | _move(x, increment, **options)
+    g, square = _gradient(grad, x, **options), abs2 if modulus else np.square
+    square_sum = square_sum + square(g)
+    increment = step_size * g / (np.sqrt(square_sum + epsilon_inside) + epsilon)
+    return {"square_sum": square_sum} | _move(x, increment, abs2=abs2, **options)
 
 
 def adam_step(
@@ -102,20 +119,38 @@ def adam_step(
     one_minus_beta2,
     correction,
     epsilon,
+    modulus=False,
+    abs2=np.square,
     **options,
 ):
     """As `rmsprop_step`, for Adam."""
-    g = _gradient(grad, x, **options)
+    g, square = _gradient(grad, x, **options), abs2 if modulus else np.square
     m = beta1 * gradient_average + one_minus_beta1 * g
-    v = beta2 * square_average + one_minus_beta2 * g**2
+    v = beta2 * square_average + one_minus_beta2 * square(g)
     increment = step_size * m / (np.sqrt(correction * v) + epsilon)
-    return {"gradient_average": m, "square_average": v} | _move(x, increment, **options)
+    return {"gradient_average": m, "square_average": v} | _move(x, increment, abs2=abs2, **options)
 
 
-def _gradient(grad, x, gradient_scale=1.0, clip_value=np.inf, weight_decay=None, **_):
-    """The gradient that the moments see: scaled (-1 to maximise), clipped, then with L2 decay."""
+def _gradient(
+    grad,
+    x,
+    gradient_scale=1.0,
+    clip_value=np.inf,
+    weight_decay=None,
+    decay_rate=None,
+    lower=-np.inf,
+    upper=np.inf,
+    projected_gradient=False,
+    **_,
+):
+    """The gradient that the moments see: scaled (-1 to maximise), clipped, with L2 decay, then projected."""
     g = np.clip(gradient_scale * grad, -clip_value, clip_value)
-    return g if weight_decay is None else g + weight_decay * x
+    if weight_decay is not None and decay_rate is None:
+        g = g + weight_decay * x
+    if projected_gradient:
+        outward = ((x <= lower) & (g > 0)) | ((x >= upper) & ~(x <= lower) & (g < 0))
+        g = np.where(outward, 0, g)
+    return g
 
 
 def _move(
@@ -125,16 +160,45 @@ def _move(
     momentum=0.0,
     velocity_share=1.0,
     increment_share=None,
+    learning_rate=None,
+    rates_are_inside=False,
     shrink=1.0,
+    weight_decay=None,
+    decay_rate=None,
     lower=-np.inf,
     upper=np.inf,
+    lower_modulus=None,
+    upper_modulus=np.inf,
+    parameter_average=None,
+    average_decay=None,
+    one_minus_average_decay=None,
+    abs2=np.square,
+    as_complex=np.asarray,
     **_,
 ):
-    """The new x, and velocity where there is one: shares (1, 0) are Polyak's, (momentum, 1) Nesterov's."""
-    new = {}
+    """The new x, velocity and average of x, where there are such.
+
+    The shares of velocity and increment are (1, 0) for Polyak's momentum, and (momentum, 1) for Nesterov's.
+    """
+    new, rates = {}, 1 if learning_rate is None else learning_rate
+    if rates_are_inside:
+        increment = rates * increment
     if velocity is not None:
         new["velocity"] = v = momentum * velocity + increment
         increment = velocity_share * v + (0 if increment_share is None else increment_share * increment)
+    if learning_rate is not None and not rates_are_inside:
+        increment = rates * increment
+    if decay_rate is not None:
+        shrink = 1 - weight_decay * (decay_rate * rates)
     moved = shrink * x - increment
-    new["x"] = np.where(moved < lower, lower, np.where(moved > upper, upper, moved))
-    return new
+    moved = np.where(moved < lower, lower, np.where(moved > upper, upper, moved))
+    if lower_modulus is not None:
+        modulus = np.sqrt(abs2(moved))
+        limit = np.where(
+            modulus < lower_modulus, lower_modulus, np.where(modulus > upper_modulus, upper_modulus, modulus)
+        )
+        scaled = np.where(modulus == 0, as_complex(limit), moved * (limit / modulus))
+        moved = np.where(modulus == limit, moved, scaled)
+    if parameter_average is not None:
+        new["parameter_average"] = average_decay * parameter_average + one_minus_average_decay * moved
+    return new | {"x": moved}

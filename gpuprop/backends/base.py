@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ class Backend(ABC):
         scalars: Sequence[Any],
         clock: np.ndarray,
         skipped: Any = None,
+        rows: Any = None,
     ) -> None:
         """Apply `rule` in place.
 
@@ -53,7 +55,8 @@ class Backend(ABC):
         ----------
         rule : Rule
         arrays : sequence of array
-            In the order of ``rule.arrays``; of one shape, dtype and device.
+            In the order of ``rule.arrays``; of one shape, dtype and device, but for ``rule.reals``, which
+            are real.
         scalars : sequence of float, or of what `clip_scale` gave
             In the order of ``rule.scalars``; rounded once to the dtype of the computation.
         clock : ndarray of two int64
@@ -61,7 +64,9 @@ class Backend(ABC):
             handler runs between. On a GPU both are, when the kernel has been launched.
         skipped : array of one integer, optional
             Elements that would not be finite, or whose first array is not, are left as they are, and
-            counted here.
+            counted here. Complex numbers whose parts go together are one element each.
+        rows : array of one dimension of int64, optional
+            Which along the first axis are updated, each once; the first array has these alone.
 
         Raises
         ------
@@ -70,46 +75,53 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def count_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> int:
+    def count_nonfinite(
+        self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], rows: Any = None
+    ) -> int:
         """How many elements `update` would skip; nothing is written.
 
         Parameters
         ----------
-        rule, arrays, scalars
+        rule, arrays, scalars, rows
             As for `update`.
         """
 
-    def first_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> tuple[int, ...]:
-        """The index of the first that `count_nonfinite` counts, which is not 0: by bisection."""
-        arrays = [self.adopt(name, array) for name, array in zip(rule.arrays, arrays, strict=True)]
-        index: list[int] = []
-        for length in arrays[0].shape:
-            first, last = 0, length
-            while last - first > 1:
-                middle = (first + last) // 2
-                half = (*(slice(i, i + 1) for i in index), slice(first, middle))
-                is_in_half = self.count_nonfinite(rule, [array[half] for array in arrays], scalars)
-                first, last = (first, middle) if is_in_half else (middle, last)
-            index.append(first)
-        return tuple(index)
-
     @abstractmethod
-    def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool, workspace: Any) -> Any:
-        """`sign` times the factor that brings `grad` to at most the norm `clip_norm`.
+    def clip_scales(
+        self,
+        grads: Sequence[Any],
+        clip_norm: float,
+        signs: Sequence[float],
+        skip: bool,
+        workspaces: Sequence[Any],
+    ) -> list[Any]:
+        """The factor that brings all of `grads` together to at most a norm, times the sign of each.
 
         Parameters
         ----------
-        grad : array, real and checked
-        clip_norm, sign : float
+        grads : sequence of array, real and checked
+            On one device.
+        clip_norm : float
+        signs : sequence of float
         skip : bool
             Leave elements that are not finite out of the norm.
-        workspace
+        workspaces
             From `workspace`.
 
         Returns
         -------
-        float, or an array on the device of `grad`, so that nobody waits for it
+        list of float, or of arrays on the device of `grads`, so that nobody waits for them
         """
+
+    def norm(self, array: Any, skip: bool) -> tuple[float, float]:
+        """Euclidean norm, by whole arrays, in two factors: it may be beyond float64's numbers."""
+        with self.on_device_of(array), np.errstate(all="ignore"):
+            values = abs(array.ravel().astype(np.float64))
+            if skip:
+                values = values[self.xp.isfinite(values)]
+            largest = float(values.max()) if values.size else 0.0
+            unit = largest if largest > 1e150 and math.isfinite(largest) else 1.0
+            return float(self.xp.linalg.norm(values / unit)), unit
 
     @abstractmethod
     def describe(self) -> str:
@@ -167,15 +179,17 @@ class Backend(ABC):
         own = type(array).__module__.partition(".")[0] in ("numpy", "cupy")
         return array if own or not hasattr(array, "__dlpack__") else shared(name, array, self.xp, written)
 
-    def full_like(self, x: Any, value: float) -> Any:
-        """An array like the checked `x`, filled with `value` (of complex ones, both parts)."""
-        full = self._allocate(x)
-        with np.errstate(over="ignore"):  # what is beyond the dtype is infinite
-            full[...] = complex(value, value) if x.dtype.kind == "c" else value
-        return full
+    def empty_like(self, x: Any, dtype: np.dtype | None = None) -> Any:
+        """An array like the checked `x` on its device; what is in it, is undefined."""
+        return self.xp.empty_like(x, dtype, subok=False)
 
-    def _allocate(self, x: Any) -> Any:
-        return self.xp.empty_like(x, subok=False)
+    def full_like(self, x: Any, value: Any, dtype: np.dtype | None = None) -> Any:
+        """An array like the checked `x`, filled with `value` (of complex ones, both parts); or a copy."""
+        full = self.empty_like(x, dtype)
+        with np.errstate(over="ignore"):  # what is beyond the dtype is infinite
+            both = full.dtype.kind == "c" and value is not x
+            full[...] = complex(value, value) if both else value
+        return full
 
     def workspace(self, x: Any) -> Any:
         """What steps need beside the arrays: it belongs to a state, so that a graph can be captured.
@@ -219,6 +233,13 @@ class Backend(ABC):
 def clip_factor(norm: float, clip_norm: float) -> float:
     """What brings a vector of this norm to at most `clip_norm`; NaN for a NaN."""
     return 1.0 if norm <= clip_norm else clip_norm / norm
+
+
+def joint_factor(norms: Sequence[tuple[float, float]], clip_norm: float) -> float:
+    """What brings vectors of these norms, by `Backend.norm`, together to at most `clip_norm`."""
+    largest = max(unit for _, unit in norms)
+    norm = math.hypot(*(norm * (unit / largest) for norm, unit in norms))
+    return clip_factor(norm, clip_norm / largest)
 
 
 def at_once(*calls: partial[Any]) -> None:

@@ -40,7 +40,7 @@ def adopted(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
     return [backend.adopt(name, array, written=name in rule.writes) for name, array in named]
 
 
-def checked(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
+def checked(backend: Backend, rule: Rule, arrays: Sequence[Any], rows: Any = None) -> list[Any]:
     """`arrays` as the backend's own, on the same memory.
 
     Raises
@@ -49,13 +49,13 @@ def checked(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
         `rule` cannot update them: see `Backend.update`.
     """
     arrays = adopted(backend, rule, arrays)
-    _check_arrays(backend, rule, arrays)
+    _check_arrays(backend, rule, arrays, rows)
     return arrays
 
 
-def prepare(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> list[Any]:
-    """As `checked`, and complex arrays as pairs of reals."""
-    return [as_real(backend, array) for array in checked(backend, rule, arrays)]
+def dtypes_of(rule: Rule, dtype: np.dtype) -> list[np.dtype]:
+    """Those that the arrays of `rule` must have where the first that it writes has `dtype`."""
+    return [real_dtype(dtype) if name in rule.reals else dtype for name in rule.arrays]
 
 
 def as_real(backend: Backend, array: Any) -> Any:
@@ -69,26 +69,38 @@ def as_real(backend: Backend, array: Any) -> Any:
     return backend.xp.lib.stride_tricks.as_strided(real, shape, strides)
 
 
-def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any]) -> None:
+def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any], rows: Any = None) -> None:
     main, x = rule.writes[0], arrays[len(rule.reads)]
     check_array(backend, main, x, written=True)
-    for name, array in zip(rule.arrays, arrays, strict=True):
+    for name, array, dtype in zip(rule.arrays, arrays, dtypes_of(rule, x.dtype), strict=True):
         if array is not x:
             check_array(backend, name, array, written=name in rule.writes)
+        if array.dtype != dtype and dtype != x.dtype:
+            raise TypeError(
+                f"{name} has dtype {array.dtype} and {main} has {x.dtype}; beside it {name} must be real, "
+                f"of dtype {dtype}"
+            )
         if array.dtype.kind == "c" != x.dtype.kind:
             raise TypeError(
                 f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same: "
                 f"make {main} complex, or give {name}.real"
             )
-        if array.dtype != x.dtype:
+        if array.dtype != dtype:
             raise TypeError(
                 f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same, "
                 f"as {name}.astype({main}.dtype) makes"
             )
-        if array.shape != x.shape:
+        of_rows = rows is not None and name in rule.reads[:1]
+        shape = (*rows.shape, *x.shape[1:]) if of_rows else x.shape
+        if array.shape != shape:
             raise ValueError(
-                f"{name} has shape {array.shape} and {main} has {x.shape}; they must be the same"
-                + (f", as {name}.reshape({main}.shape) is" if array.size == x.size else "")
+                f"{name} has shape {array.shape} and {main} has {x.shape}"
+                + (
+                    f", of which {len(rows)} rows are to be stepped: it must have shape {shape}"
+                    if of_rows
+                    else "; they must be the same"
+                )
+                + (f", as {name}.reshape({main}.shape) is" if array.size == x.size and not of_rows else "")
             )
         if backend.device_of(array) != backend.device_of(x):
             raise ValueError(
@@ -172,3 +184,24 @@ class _Span:
             return np.shares_memory(np.asarray(self), np.asarray(other), max_work=10_000)  # type: ignore[arg-type]
         except np.exceptions.TooHardError:
             return True
+
+
+def shared_memory(arrays: Sequence[tuple[str, Backend, Any, bool]]) -> tuple[str, str] | None:
+    """Two owners whose arrays meet, of which one is written; for each array its owner, backend, and that."""
+    found = []
+    for owner, backend, array, written in arrays:
+        if not array.size:
+            continue
+        address = backend.address_of(array)
+        reaches = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)]
+        low = address + sum(reach for reach in reaches if reach < 0)
+        high = address + sum(reach for reach in reaches if reach > 0) + array.itemsize
+        found.append((backend.name == "gpu", low, high, owner, written, _Span(address, array)))
+    found.sort(key=lambda one: one[:3])
+    for i, (place, _, high, owner, written, span) in enumerate(found):
+        for other_place, other_low, _, other, other_written, other_span in found[i + 1 :]:
+            if other_place != place or other_low >= high:
+                break
+            if owner != other and (written or other_written) and span.overlaps(other_span):
+                return owner, other
+    return None

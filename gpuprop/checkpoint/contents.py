@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gpuprop.backends import NAMES
+from gpuprop.backends.checks import real_dtype
 from gpuprop.checkpoint.container import CODES
 from gpuprop.version import __version__
 
@@ -38,30 +39,75 @@ def contents_of(metadata: Mapping[str, str], tensors: Any) -> dict[str, Any]:
     """
     text = metadata["gpuprop.description"]
     description = json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_number)
-    for name in ("step", "skipped"):
-        if type(description[name]) is not int or not 0 <= description[name] < 2**63:
-            raise ValueError(f"{name} is {description[name]!r}")
-    if description["backend"] not in NAMES:
-        raise ValueError(f"backend is {description['backend']!r}")
-    rule = description.setdefault("rule", None)  # which 0.1.0 did not write
-    if rule is not None and (not rule.isidentifier() or description["optimizer"] is None):
-        raise ValueError(f"rule is {rule!r}")
+    if "groups" in description:
+        _check_groups(description)
+    for part in parts_in(description).values():
+        _check_part(part)
     if set(description["arrays"]) != set(tensors.keys()):
         raise ValueError("the arrays are others than those described")
     for name, layout in description["arrays"].items():
-        _check_layout(name, layout, tensors.get_slice(name))
+        _check_layout(name, layout, tensors.get_slice(name), description)
     return description
 
 
+def parts_in(description: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is said of each state, by what its arrays' names begin with."""
+    if "groups" not in description:
+        return {"": description}
+    return {f"{number}.": part for number, part in enumerate(description["groups"])}
+
+
+def prefix_of(name: str, description: Mapping[str, Any]) -> str:
+    """Which of `parts_in` an array of a state or an optimizer belongs to."""
+    return name.split(".")[1] + "." if "groups" in description else ""
+
+
 def check_one_state(arrays: Iterable[Any]) -> None:
-    """Refuse arrays that no step could take together, as those of a state and the bounds of its optimizer."""
-    kinds = {f"{array.dtype} of shape {tuple(array.shape)}" for array in arrays}
-    if len(kinds) > 1:
+    """Refuse arrays that no step could take together, as those of a state and arrays of its optimizer.
+
+    Some may be real where the others are complex.
+    """
+    kinds = {f"{array.dtype} of shape {tuple(array.shape)}": array for array in arrays}
+    alike = {(real_dtype(array.dtype), tuple(array.shape)) for array in kinds.values()}
+    if len(alike) > 1:
         raise ValueError(f"the arrays of one state are {' and '.join(sorted(kinds))}; they must be alike")
 
 
-def _check_layout(name: str, layout: Any, tensor: Any) -> None:
+def _check_groups(description: Mapping[str, Any]) -> None:
+    names, groups, clip_norm = (description[key] for key in ("names", "groups", "clip_norm"))
+    if not isinstance(groups, list) or not groups or not all(isinstance(part, dict) for part in groups):
+        raise ValueError("groups are no list of descriptions")
+    if not all(isinstance(name, str) for name in names) or len(set(names)) != len(groups):
+        raise ValueError(f"names are {names!r}")
+    if clip_norm is not None and type(clip_norm) not in (int, float):
+        raise ValueError(f"clip_norm is {clip_norm!r}")
+    _check_count("step", description["step"])
+
+
+def _check_part(part: dict[str, Any]) -> None:
+    for name in ("step", "skipped"):
+        _check_count(name, part[name])
+    scale = part.setdefault("rate_scale", 1.0)  # which 0.1.0 did not have
+    if type(scale) not in (int, float) or scale < 0:
+        raise ValueError(f"rate_scale is {scale!r}")
+    if part["backend"] not in NAMES:
+        raise ValueError(f"backend is {part['backend']!r}")
+    rule = part.setdefault("rule", None)  # which 0.1.0 did not write
+    if rule is not None and (not rule.isidentifier() or part["optimizer"] is None):
+        raise ValueError(f"rule is {rule!r}")
+
+
+def _check_count(name: str, value: Any) -> None:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(f"{name} is {value!r}")
+
+
+def _check_layout(name: str, layout: Any, tensor: Any, description: Mapping[str, Any]) -> None:
     kind, _, own_name = name.partition(".")
+    if kind != "extras" and "groups" in description:
+        number, _, own_name = own_name.partition(".")
+        if f"{number}." not in parts_in(description):  # type: ignore[arg-type]
+            raise ValueError(f"{name!r} is of no group")
     if kind not in ("state", "extras", "optimizer") or (kind == "state" and not own_name.isidentifier()):
         raise ValueError(f"{name!r} is no name of an array")
     dtype, axes, shape = layout["dtype"], layout["axes"], tensor.get_shape()

@@ -12,10 +12,15 @@ from gpuprop.rules import Rule
 
 #: What an optimizer is made of, beside numbers, strings, tuples and arrays.
 KINDS: dict[str, Any] = {"Rule": Rule} | {
-    name: getattr(module, name) for module in (optimizers, schedules) for name in module.__all__
+    name: getattr(module, name)
+    for module in (optimizers, schedules)
+    for name in module.__all__
+    if name not in ("Groups", "GroupsState")  # which are described by their parts
 }
 #: Options that files of 0.1.0 do not have, as they came later: at their defaults, they change nothing.
-_LATER = {"second_moment"}
+_LATER = {
+    "second_moment", "modulus_bounds", "projected_gradient", "parameter_average", "reals", "fresh",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,9 +135,9 @@ def _all_described(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _arguments(value: Any) -> dict[str, Any]:
     if isinstance(value, optimizers.RuleOptimizer):
-        return {"rule": value.rule, "nonfinite": value.nonfinite, **value.scalars}
+        return {"rule": value.user_rule, "nonfinite": value.nonfinite, **value.options, **value.scalars}
     return {name: getattr(value, name) for name in _names_of(value)}
 
 
 def _names_of(kind: Any) -> list[str]:
-    return [f.name for f in fields(kind) if f.init]
+    return [f.name for f in sorted(fields(kind), key=lambda f: bool(f.kw_only)) if f.init]

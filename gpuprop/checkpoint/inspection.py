@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpuprop.checkpoint.container import read
-from gpuprop.checkpoint.contents import contents_of, understanding
+from gpuprop.checkpoint.contents import contents_of, parts_in, understanding
 from gpuprop.checkpoint.description import KINDS
 
 
@@ -26,12 +26,17 @@ def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
     metadata, tensors = read(path)
     with understanding(path, metadata, "a description"):
         description = contents_of(metadata, tensors)
-        optimizer = _text(description["optimizer"] or {"code": {"name": "unknown"}})
+        parts = parts_in(description).values()
+        names = description.get("names", [""])
+        said = [_text(part["optimizer"] or {"code": {"name": "unknown"}}) for part in parts]
     yield f"{path}: {os.path.getsize(path):,} bytes"
     yield f"written by gpuprop {metadata.get('gpuprop.version')}, in format {metadata['gpuprop.format']}"
-    yield f"optimizer: {optimizer}"
-    yield f"step: {description['step']}, elements skipped: {description['skipped']}"
-    yield f"backend: {description['backend']}"
+    for name, part, optimizer in zip(names, parts, said, strict=True):
+        of = f"{name!r}: " if "names" in description else ""
+        yield f"{of}optimizer: {optimizer}"
+        scale = "" if part["rate_scale"] == 1 else f", rate_scale: {part['rate_scale']}"
+        yield f"{of}step: {part['step']}, elements skipped: {part['skipped']}{scale}"
+        yield f"{of}backend: {part['backend']}"
     for name, layout in description["arrays"].items():
         stored = tensors.get_slice(name).get_shape()
         shape = tuple(stored[layout["axes"].index(axis)] for axis in range(len(layout["axes"])))

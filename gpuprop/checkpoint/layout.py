@@ -31,6 +31,7 @@ def layout_of(backend: Backend, name: str, array: Any) -> dict[str, Any]:
         "dtype": array.dtype.name,
         "axes": list(in_memory),
         "on_device": isinstance(array, backend.xp.ndarray),
+        "backend": backend.name,
         "crc32": UNKNOWN,
     }
 

@@ -3,58 +3,78 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
 from gpuprop.checkpoint.container import checksum, header_of, read
-from gpuprop.checkpoint.contents import check_one_state, contents_of, understanding
+from gpuprop.checkpoint.contents import check_one_state, contents_of, parts_in, prefix_of, understanding
 from gpuprop.checkpoint.description import describe, rebuild
 from gpuprop.checkpoint.layout import as_array, blocks, layout_of, restored
 from gpuprop.checkpoint.replacement import replacing
-from gpuprop.optimizers import Optimizer, State
+from gpuprop.optimizers import Groups, GroupsState, Optimizer, State
 
 
-def save(state: State, /, path: str | bytes | os.PathLike[str], **arrays: Any) -> None:
-    """Write `state` to a file: see `State.save`, which calls this."""
-    clock = state._clock.tolist()
-    _check_clock(clock[0] == clock[1])
-    for name in arrays:
+def save(state: State | GroupsState, /, path: str | bytes | os.PathLike[str], **arrays: Any) -> None:
+    """Write `state` to a file: see `State.save` and `GroupsState.save`, which call this."""
+    parts = _parts_of(state)
+    clocks = [part._clock.tolist() for part in parts.values()]
+    _check_clock(all(begun == done for begun, done in clocks))
+    for name in (*arrays, *(state if isinstance(state, GroupsState) else ())):
         try:
             name.encode()
         except UnicodeEncodeError:
             raise ValueError(f"an array's name is {name!r}, which UTF-8 cannot write; rename it") from None
-    tensors = {f"state.{name}": as_array(state.backend, name, a) for name, a in state.arrays.items()}
-    tensors |= {f"extras.{name}": as_array(state.backend, name, a) for name, a in arrays.items()}
-    optimizer, owned = describe(state._outline if state.optimizer is None else state.optimizer)
-    tensors |= {f"optimizer.{i}": as_array(state.backend, "a bound", a) for i, a in enumerate(owned)}
+    tensors: dict[str, Any] = {}
+    owners: dict[str, Backend] = {}
+    parts_described = []
+    for prefix, part in parts.items():
+        optimizer, owned = describe(part._outline if part.optimizer is None else _own_optimizer(state, part))
+        named = {f"state.{prefix}{name}": a for name, a in part.arrays.items()}
+        named |= {f"optimizer.{prefix}{i}": a for i, a in enumerate(owned)}
+        tensors |= {name: as_array(part.backend, name, array) for name, array in named.items()}
+        check_one_state(tensors[name] for name in named)
+        owners |= dict.fromkeys(named, part.backend)
+        parts_described.append({
+            "step": int(part.step),
+            "skipped": int(part.skipped),
+            "rate_scale": part.rate_scale,
+            "backend": part.backend.name,
+            "rule": part._owner,
+            "optimizer": optimizer,
+        })  # fmt: skip
+    for name, array in arrays.items():
+        owners[f"extras.{name}"] = backend = _backend_for(array, [part.backend for part in parts.values()])
+        tensors[f"extras.{name}"] = as_array(backend, name, array)
     # The widest types first, so that every tensor is aligned.
     tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))
-    check_one_state(array for name, array in tensors.items() if not name.startswith("extras."))
-    layouts = {name: layout_of(state.backend, name, array) for name, array in tensors.items()}
-    description = {
-        "step": int(state.step),
-        "skipped": int(state.skipped),
-        "backend": state.backend.name,
-        "rule": state._owner,
-        "optimizer": optimizer,
-        "arrays": layouts,
-    }
+    layouts = {name: layout_of(owners[name], name, array) for name, array in tensors.items()}
+    description: dict[str, Any] = {"arrays": layouts}
+    if isinstance(state, GroupsState):
+        clip_norm = None if state.optimizer is None else state.optimizer.clip_norm
+        description |= {
+            "names": list(state),
+            "groups": parts_described,
+            "step": state.step,
+            "clip_norm": clip_norm,
+        }
+    else:
+        description |= parts_described[0]
     with replacing(path) as file:
         file.write(header_of(description, tensors))  # keeps the place, until the checksums are known
         for name, array in tensors.items():
-            for block in blocks(state.backend, array, layouts[name]):
+            for block in blocks(owners[name], array, layouts[name]):
                 layouts[name]["crc32"] = checksum(block, layouts[name]["crc32"])
                 file.write(block)
-        _check_clock(state._clock.tolist() == clock)
+        _check_clock([part._clock.tolist() for part in parts.values()] == clocks)
         file.seek(0)
         file.write(header_of(description, tensors))
 
 
-def load_state(path: str | bytes | os.PathLike[str], *, backend: Backend | None = None) -> State:
-    """Read a state that `State.save` wrote.
+def load_state(path: str | bytes | os.PathLike[str], *, backend: Backend | None = None) -> Any:
+    """Read a state that `State.save` or `GroupsState.save` wrote.
 
     Parameters
     ----------
@@ -64,7 +84,7 @@ def load_state(path: str | bytes | os.PathLike[str], *, backend: Backend | None 
 
     Returns
     -------
-    State
+    State or GroupsState
         Its arrays, and those in ``state.extras`` that were of the same kind, are the backend's, on the
         current device, and in the order of axes that they had; other extras are NumPy arrays. With
         them, ``state.optimizer.step(x, grad, state)`` goes on bit for bit.
@@ -92,7 +112,9 @@ def load_state(path: str | bytes | os.PathLike[str], *, backend: Backend | None 
     metadata, tensors = read(path)
     with understanding(path, metadata, "a description"):
         description = contents_of(metadata, tensors)
-    chosen = backend or _former_backend(path, description["backend"])
+    parts = parts_in(description)
+    chosen = {prefix: backend or _former_backend(path, part["backend"]) for prefix, part in parts.items()}
+    first = next(iter(chosen.values()))
     arrays = {}
     for name, layout in description["arrays"].items():
         if layout["dtype"] == "bfloat16":
@@ -100,27 +122,81 @@ def load_state(path: str | bytes | os.PathLike[str], *, backend: Backend | None 
         tensor = tensors.get_tensor(name)
         if checksum(tensor.reshape(-1).view(np.uint8)) != layout["crc32"]:
             raise ValueError(f"{path} is damaged in {name}; load another copy")
-        arrays[name] = restored(chosen, tensor, layout)
-    owned, rule = _named("optimizer.", arrays), description["rule"]
+        if name.startswith("extras."):
+            owner = backend or _backend_named(layout.get("backend"), chosen.values()) or first
+        else:
+            owner = chosen[prefix_of(name, description)]
+        arrays[name] = restored(owner, tensor, layout)
+    extras = _named("extras.", arrays)
+    states = {
+        prefix: _part(path, metadata, part, prefix, arrays, chosen[prefix]) for prefix, part in parts.items()
+    }
+    if "groups" not in description:
+        (state,) = states.values()
+        state.extras = extras
+        return state
+    with understanding(path, metadata, "groups"):
+        named = dict(zip(description["names"], states.values(), strict=True))
+        groups = None
+        if all(state.optimizer is not None for state in named.values()):
+            optimizers: Any = {name: state.optimizer for name, state in named.items()}
+            groups = Groups(optimizers, clip_norm=description["clip_norm"])
+        return GroupsState(groups, named, description["step"], extras)
+
+
+def _part(
+    path: str,
+    metadata: Mapping[str, str],
+    part: dict[str, Any],
+    prefix: str,
+    arrays: dict[str, Any],
+    chosen: Any,
+) -> State:
+    """The state that one description, and the arrays with its prefix, are of."""
+    owned, rule = _named(f"optimizer.{prefix}", arrays), part["rule"]
     with understanding(path, metadata, "an optimizer"):
-        optimizer, is_whole = rebuild(description["optimizer"], owned)
+        optimizer, is_whole = rebuild(part["optimizer"], owned)
         if isinstance(optimizer, Optimizer) and rule not in (None, optimizer.rule.name):
             raise ValueError(f"its rule is no {rule!r}")
         if rule is None and not is_whole:
             raise ValueError("a part of it is code, and its rule has no name")
     with understanding(path, metadata, "a state"):
-        own = _named("state.", arrays)
+        own = _named(f"state.{prefix}", arrays)
         check_one_state([*own.values(), *owned.values()])
         return State(
             optimizer if is_whole else None,
-            description["step"],
+            part["step"],
             own,
             chosen,
-            skipped=description["skipped"],
-            extras=_named("extras.", arrays),
+            skipped=part["skipped"],
+            rate_scale=part["rate_scale"],
             rule_name=None if is_whole else rule,
             outline=None if is_whole else optimizer,
         )
+
+
+def _parts_of(state: State | GroupsState) -> dict[str, State]:
+    """The states of single arrays, by what their arrays' names in a file begin with."""
+    if isinstance(state, GroupsState):
+        return {f"{number}.": part for number, part in enumerate(state.values())}
+    return {"": state}
+
+
+def _own_optimizer(state: State | GroupsState, part: State) -> Any:
+    """That of a part; of groups as it was given, without the norm of all."""
+    if isinstance(state, GroupsState) and state.optimizer is not None:
+        of_part = next(name for name, one in state.items() if one is part)
+        return state.optimizer.optimizers[of_part]
+    return part.optimizer
+
+
+def _backend_for(array: Any, backends: list[Backend]) -> Backend:
+    """Whose array it is: of the first, where of none."""
+    return next((b for b in backends if isinstance(array, b.xp.ndarray)), backends[0])
+
+
+def _backend_named(name: str | None, backends: Iterable[Backend]) -> Backend | None:
+    return next((backend for backend in backends if backend.name == name), None)
 
 
 def _check_clock(is_at_rest: bool) -> None:

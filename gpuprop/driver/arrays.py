@@ -79,13 +79,25 @@ def own_copy(name: str, given: Any, backend: Backend | None = None) -> tuple[Bac
 
 
 def read(values: list[Any], xp: Any) -> list[float]:
-    """Arrays of one number each as floats: from a GPU all in one transfer."""
+    """Arrays of one number each as floats: from each GPU all in one transfer."""
     if xp is np:
         return [float(value) for value in values]
-    together = xp.empty(len(values), xp.float64)
+    found: list[float] = [0.0] * len(values)
+    by_device: dict[Any, list[int]] = {}
     for place, value in enumerate(values):
-        together[place] = value
-    return together.get().tolist()
+        by_device.setdefault(getattr(value, "device", None), []).append(place)
+    for device, places in by_device.items():
+        if not hasattr(device, "use"):  # the host's; of NumPy, "cpu"
+            numbers = [float(values[place]) for place in places]
+        else:
+            with device:
+                together = xp.empty(len(places), xp.float64)
+                for k, place in enumerate(places):
+                    together[k] = values[place]
+                numbers = together.get().tolist()
+        for place, number in zip(places, numbers, strict=True):
+            found[place] = number
+    return found
 
 
 def _on_host(given: Any) -> np.ndarray:

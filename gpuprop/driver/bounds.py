@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,19 +11,20 @@ from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
 from gpuprop.driver.arrays import adopted, numbers
 from gpuprop.optimizers import Optimizer
+from gpuprop.optimizers.options import Options
 
 
 def with_bounds(optimizer: Optimizer, bounds: Any, x: Any, backend: Backend) -> Optimizer:
     """`optimizer` with these bounds in place of its own."""
     if bounds is None:
         return optimizer
-    if not is_dataclass(optimizer):
+    if not isinstance(optimizer, Options):
         raise ValueError(f"bounds are given and {optimizer!r} has none; put them into its rule")
     lower, upper = (_bound_like(bound, x, backend) for bound in _two_sides(bounds, x.size))
     real_lower, real_upper = real_bounds((lower, upper), backend)
     if not bool(np.all(real_lower <= real_upper)):
         raise ValueError("a lower bound is above its upper one, or is NaN; each pair must be (lower, upper)")
-    return replace(optimizer, bounds=(lower, upper))
+    return optimizer.replaced(bounds=(lower, upper))
 
 
 def _two_sides(bounds: Any, n: int) -> tuple[Any, Any]:
@@ -84,6 +84,23 @@ def _bound_like(bound: Any, x: Any, backend: Backend) -> Any:
     real = x.dtype.kind == "c" and full.dtype.kind != "c"
     as_real(backend, like)[...] = full[..., None] if real else as_real(backend, full.astype(x.dtype))
     return like
+
+
+def project(optimizer: Any, x: Any, backend: Backend) -> Any:
+    """Bring `x` into the bounds of an optimizer, in place."""
+    xp = backend.xp
+    if getattr(optimizer, "bounds", None) is not None:
+        real = as_real(backend, x)
+        xp.clip(real, *real_bounds(optimizer.bounds, backend), out=real)
+    limits = getattr(optimizer, "modulus_bounds", None)
+    if limits is not None:
+        lower, upper = (b if isinstance(b, float) else adopted(backend, "a bound", b) for b in limits)
+        modulus = abs(x)
+        limited = xp.clip(modulus, lower, upper)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scaled = xp.where(modulus == 0, limited.astype(x.dtype), x * (limited / modulus))
+        x[...] = xp.where(modulus == limited, x, scaled)
+    return x
 
 
 def real_bounds(bounds: tuple[Any, Any], backend: Any) -> tuple[Any, Any]:

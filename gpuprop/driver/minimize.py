@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from gpuprop.backends.checks import as_real
-from gpuprop.driver.arrays import own_copy
-from gpuprop.driver.bounds import real_bounds, with_bounds
 from gpuprop.driver.objective import Objective
+from gpuprop.driver.points import start
 from gpuprop.driver.run import Run
 from gpuprop.driver.stopping import DriverOptions
-from gpuprop.optimizers import Optimizer, RMSProp, State
+from gpuprop.optimizers import Groups, GroupsState, Optimizer, RMSProp, State
 from gpuprop.schedules import exponential_decay
 
 
@@ -23,7 +19,7 @@ def minimize(
     fun: Callable[..., Any] | None,
     x0: Any,
     args: Any = (),
-    method: Optimizer | None = None,
+    method: Optimizer | Groups | None = None,
     jac: Any = None,
     *,
     bounds: Any = None,
@@ -41,16 +37,18 @@ def minimize(
         point, at each check, for a callback that is given f, and at the end; there it runs before
         `jac`, and in between `jac` runs alone. A program that computes in `fun` what its `jac` needs
         passes ``jac=True``, or ``check_every=1``.
-    x0 : array_like of any shape
+    x0 : array_like of any shape, or dictionary of such
         Where to start; it is not written. A number is a vector of one, as in SciPy. A CuPy array
         stays on its device, which is the current one while `fun` and `jac` run. Integers become
-        float64; float16, bfloat16, float32, float64 and complex arrays keep their dtype.
+        float64; float16, bfloat16, float32, float64 and complex arrays keep their dtype. Of a dictionary,
+        `fun` and `jac` are given one and `jac` gives one (an array whose gradient is missing or None stays
+        where it is), `bounds` is one by name, and ``result.x`` is one.
     args : tuple
         Further arguments of `fun` and `jac`.
-    method : Optimizer, optional
-        By default that of ``options["state"]``, or else ``RMSProp(rate, rho=0.97, momentum=0.9,
-        bias_correction=True)`` with a rate that falls from 0.03 to 3e-8 over `maxiter` steps: anew
-        where a run goes on.
+    method : Optimizer or Groups, optional
+        `Groups` for a dictionary. By default that of ``options["state"]``, or else ``RMSProp(rate,
+        rho=0.97, momentum=0.9, bias_correction=True)`` with a rate that falls from 0.03 to 3e-8 over
+        `maxiter` steps: anew where a run goes on.
     jac : callable ``jac(x, *args) -> array``, True, None, "2-point", "3-point" or "cs"
         The gradient, of the shape of `x0`; of complex parameters :math:`\partial f / \partial \Re x
         + i\, \partial f / \partial \Im x`. It may be a work array that your functions write to
@@ -151,8 +149,13 @@ def minimize(
     if isinstance(args, Optimizer):
         raise TypeError(f"args is {args!r}, the third argument as in SciPy; pass method={args!r}")
     if method is None:
-        method = _method_of(keywords.get("state"), keywords.get("maxiter"))
-    if not isinstance(method, Optimizer):
+        method = _method_of(keywords.get("state"), keywords.get("maxiter"), x0)
+    if isinstance(method, Groups) != isinstance(x0, Mapping):
+        raise TypeError(
+            f"method is {method!r} and x0 a {type(x0).__name__}; gpuprop.Groups are for a dictionary of "
+            "arrays, and every dictionary is for them"
+        )
+    if not isinstance(method, (Optimizer, Groups)):
         raise TypeError(
             f"method is {method!r}; it must be an optimizer such as gpuprop.RMSProp() (SciPy's own methods "
             "are those of scipy.optimize.minimize)"
@@ -161,7 +164,7 @@ def minimize(
 
 
 def minimize_by(
-    optimizer: Optimizer,
+    optimizer: Any,
     fun: Callable[..., Any] | None,
     x0: Any,
     args: Any = (),
@@ -186,34 +189,18 @@ def minimize_by(
             "penalty, or use SciPy's SLSQP or trust-constr"
         )
     chosen = DriverOptions.of(options)
-    backend, x = own_copy("x0", x0, chosen.state.backend if chosen.state else None)
-    if chosen.state:
-        _check_device(chosen.state, x)
-    # A bound beyond the range of x's dtype is none.
-    with backend.on_device_of(x), np.errstate(over="ignore"):
-        optimizer = with_bounds(optimizer, bounds, x, backend)
-        limits = getattr(optimizer, "bounds", None)
-        if limits is not None:
-            real = as_real(backend, x)
-            backend.xp.clip(real, *real_bounds(limits, backend), out=real)
-    with backend.on_device_of(x):
-        state = chosen.state or optimizer.init(x, backend=backend)
-        objective = Objective(fun, jac, args, x, backend, limits, chosen.copy_x)
-        return Run(optimizer, x, state, objective, chosen, callback).result()
+    backend, x, optimizer, state = start(x0, optimizer, bounds, chosen.state)
+    with backend.on_device_of(next(iter(x.values())) if type(x) is dict else x):
+        objective = Objective(fun, jac, args, x, backend, getattr(optimizer, "bounds", None), chosen.copy_x)
+        return Run(optimizer, x, state, objective, chosen, callback, backend).result()
 
 
-def _check_device(state: State, x: Any) -> None:
-    for name, array in state.arrays.items():
-        ours, theirs = state.backend.device_of(x), state.backend.device_of(array)
-        if ours != theirs:
-            raise ValueError(
-                f"x0 is on device {ours} and {name} of the state on device {theirs}; they must be on one: "
-                f"make x0 under `with state.{name}.device:`"
-            )
-
-
-def _method_of(state: Any, maxiter: Any) -> Optimizer:
-    """The optimizer of a state, or else the default one."""
+def _method_of(state: Any, maxiter: Any, x0: Any) -> Optimizer | Groups:
+    """The optimizer of a state, or else the default one; of a dictionary, for each of its arrays."""
+    if isinstance(state, GroupsState) and state.optimizer is not None:
+        return Groups({name: _method_of(one, maxiter, None) for name, one in state.items()})  # type: ignore[misc]
+    if isinstance(x0, Mapping):
+        return Groups({name: _default_method(maxiter) for name in x0})
     if not isinstance(state, State):
         return _default_method(maxiter)
     former = state.optimizer

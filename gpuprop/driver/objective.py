@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from gpuprop.backends import Backend
+from gpuprop.backends import Backend, backend_of
 from gpuprop.driver.arrays import numbers, one_number
+from gpuprop.driver.points import copied
 
 _DIFFERENCES = ("2-point", "3-point", "cs")
 
@@ -69,6 +71,11 @@ class Objective:
             )
         if jac is True:
             return 1
+        if type(x) is dict:
+            raise ValueError(
+                f"jac is {jac!r} and x0 is a dictionary; finite differences are for one array (gpuprop.pack "
+                "makes one of several), so pass jac, or jac=True with a fun that gives (f, gradients)"
+            )
         # NumPy counts bfloat16 among no kind of numbers, and SciPy cannot tell its precision.
         if self._backend.name == "gpu" or x.dtype.kind != "f":
             where = "x0 is on a GPU" if self._backend.name == "gpu" else f"x0 has dtype {x.dtype}"
@@ -102,7 +109,7 @@ class Objective:
         """The gradient at this point as an array that no function of the user's writes to."""
         gradient = self.gradient(x)
         if not self._is_own:
-            self._gradient = gradient.copy()
+            self._gradient = copied(gradient)
             self._is_own = True
         return self._gradient
 
@@ -134,10 +141,21 @@ class Objective:
         return one_number(self._backend, result, may_be_complex=self._jac == "cs")
 
     def _given(self, x: Any) -> Any:
-        return x.copy() if self._copies else x
+        return copied(x) if self._copies else dict(x) if type(x) is dict else x
 
     def _like(self, x: Any, given: Any) -> Any:
-        gradient = numbers(self._backend, "the gradient", given)
+        if type(x) is not dict:
+            return self._like_one(x, given, self._backend)
+        if not isinstance(given, Mapping) or (unknown := given.keys() - x.keys()):
+            what = f"has {min(unknown)!r}" if isinstance(given, Mapping) else f"is a {type(given).__name__}"
+            raise TypeError(f"the gradient {what}; it must be a dictionary with names among {', '.join(x)}")
+        return {
+            name: None if given.get(name) is None else self._like_one(array, given[name], backend_of(array))
+            for name, array in x.items()
+        }
+
+    def _like_one(self, x: Any, given: Any, backend: Backend) -> Any:
+        gradient = numbers(backend, "the gradient", given)
         if gradient.shape == x.shape and gradient.dtype == x.dtype:
             return gradient
         fits = gradient.shape == x.shape or gradient.size == x.size == 1

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from gpuprop.backends import Backend
 from gpuprop.driver.arrays import read
 from gpuprop.driver.objective import Objective
+from gpuprop.driver.points import assign, copied, pairs
 from gpuprop.driver.stopping import DriverOptions, Status, Stopping
-from gpuprop.optimizers import Optimizer, State
 
 
 class Interrupts:
@@ -62,21 +63,23 @@ class Run:
 
     def __init__(
         self,
-        optimizer: Optimizer,
+        optimizer: Any,
         x: Any,
-        state: State,
+        state: Any,
         objective: Objective,
         options: DriverOptions,
         callback: Callable[..., Any] | None,
+        backend: Backend,
     ) -> None:
+        self._xp = backend.xp
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
         self._options, self._callback = options, callback
         self._gives_result = callback is not None and _takes_a_result(callback)
         self._callback_every = options.check_every or 1
-        self._stopping = Stopping(options, objective, optimizer, state)
+        self._stopping = Stopping(options, objective, optimizer, state, backend)
         self._interrupts = Interrupts()
         self._first_step = state.step
-        self._sign = -1.0 if optimizer.maximize else 1.0
+        self._sign = -1.0 if all(one.maximize for one, *_ in pairs(optimizer, state, x)) else 1.0
         self._best: Any = None
         self._best_value = math.nan
         self._bar: Any = None
@@ -153,9 +156,9 @@ class Run:
 
     def _keep(self, value: float) -> None:
         if self._best is None:
-            self._best = self._x.copy()
+            self._best = copied(self._x)
         else:
-            self._best[...] = self._x
+            assign(self._best, self._x)
         self._best_value = value
 
     def _is_stopped_by(self, callback: Any) -> bool:
@@ -164,16 +167,16 @@ class Run:
         if self._gives_result:
             from scipy.optimize import OptimizeResult
 
-            given["intermediate_result"] = OptimizeResult(x=self._x.copy(), fun=self._value())
+            given["intermediate_result"] = OptimizeResult(x=copied(self._x), fun=self._value())
         try:
-            callback(**given) if given else callback(self._x.copy())
+            callback(**given) if given else callback(copied(self._x))
         except StopIteration:
             return True
         return False
 
     def _value(self) -> float | None:
         value = self._objective.value(self._x)
-        return None if value is None else read([value], self._state.backend.xp)[0]
+        return None if value is None else read([value], self._xp)[0]
 
     def _settle(self) -> tuple[float | None, Any]:
         """f and the gradient at the parameters that are returned.

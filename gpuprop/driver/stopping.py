@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.arguments import number
+from gpuprop.arguments import is_array, number
+from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
 from gpuprop.driver.arrays import read
-from gpuprop.driver.bounds import real_bounds
+from gpuprop.driver.bounds import project, real_bounds
 from gpuprop.driver.objective import Objective
-from gpuprop.optimizers.state import State
+from gpuprop.driver.points import assign, copied, pairs
+from gpuprop.optimizers.state import GroupsState, State
 
 
 class Status(IntEnum):
@@ -64,7 +66,7 @@ class DriverOptions:
     return_best: bool = False
     disp: bool = False
     copy_x: bool = True
-    state: State | None = None
+    state: State | GroupsState | None = None
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> DriverOptions:
@@ -94,7 +96,7 @@ class DriverOptions:
                 object.__setattr__(self, name, whole(name, getattr(self, name), least))
         if self.maxiter is None:
             object.__setattr__(self, "maxiter", DriverOptions.maxiter)
-        if self.state is not None and not isinstance(self.state, State):
+        if self.state is not None and not isinstance(self.state, (State, GroupsState)):
             raise TypeError(
                 f"state is a {type(self.state).__name__}; it must be one that init or a result gave"
             )
@@ -111,8 +113,11 @@ class Stopping:
         The largest component of the gradient at the last check: projected, as `_largest_gradient` says.
     """
 
-    def __init__(self, options: DriverOptions, objective: Objective, optimizer: Any, state: State) -> None:
+    def __init__(
+        self, options: DriverOptions, objective: Objective, optimizer: Any, state: Any, backend: Backend
+    ) -> None:
         self.options, self._objective, self._optimizer, self._state = options, objective, optimizer, state
+        self._xp = backend.xp
         if objective.fun is None:
             for name in ("ftol", "maxfev", "return_best"):
                 if getattr(options, name):
@@ -129,32 +134,38 @@ class Stopping:
         """Keep `x` where the step that follows ends at a check of its length."""
         if self.options.xtol is not None and (nit + 1) % self.every == 0:
             if self._before is None:
-                self._before = x.copy()
+                self._before = copied(x)
             else:
-                self._before[...] = x
+                assign(self._before, x)
 
     def check(self, x: Any, gradient: Any, value: Any, nit: int) -> Status | None:
         """Read f, the gradient and the step from the device, and test them."""
-        xp, previous = self._state.backend.xp, self.value
+        previous = self.value
         is_whole = nit > 0 and nit % self.every == 0  # steps since the last check
         with np.errstate(all="ignore"):
-            wanted = [self._largest_gradient(x, gradient)]
-            if value is not None:
-                wanted.append(value)
+            slopes = [_largest_gradient(*one) for one in pairs(self._optimizer, self._state, x, gradient)]
+            steps, sizes = [], []
             if self.options.xtol is not None and is_whole:
-                after, before = self._real(x), self._real(self._before)
-                wanted += [_largest(xp, after - before), _largest(xp, after)]
-            self.largest, *rest = (value + 0.0 for value in read(wanted, xp))  # no -0
-        if value is not None:
-            self.value, *rest = rest
+                for _, state, after, before in pairs(self._optimizer, self._state, x, self._before):
+                    now, then = as_real(state.backend, after), as_real(state.backend, before)
+                    steps.append(_largest(state.backend.xp, now - then))
+                    sizes.append(_largest(state.backend.xp, now))
+            wanted = [slopes, [] if value is None else [value], steps, sizes]
+            numbers = read([one for part in wanted for one in part], self._xp)
+            found = iter(number + 0.0 for number in numbers)  # no -0
+            largest, values, steps, sizes = ([next(found) for _ in part] for part in wanted)
+        # NaN, where there is one, and not what Python's max makes of it.
+        self.largest = float(np.max(largest)) if largest else 0.0
+        self.value = values[0] if values else self.value
         finite = math.isfinite(self.largest) and (value is None or math.isfinite(self.value))
-        if not finite and self._optimizer.nonfinite == "propagate":
+        each = pairs(self._optimizer, self._state, x)
+        if not finite and any(optimizer.nonfinite == "propagate" for optimizer, *_ in each):
             return Status.NONFINITE
         if self.options.gtol is not None and self.largest <= self.options.gtol:
             return Status.GRADIENT
         xtol, ftol = self.options.xtol, self.options.ftol
         if xtol is not None and is_whole:
-            self._step, size = rest
+            self._step, size = float(np.max(steps)), float(np.max(sizes))
             if self._step <= xtol * (xtol + size):
                 return Status.STEP
         scale = max(abs(self.value), abs(previous), 1)
@@ -177,27 +188,6 @@ class Stopping:
     def seconds(self) -> float:
         return time.perf_counter() - self._start
 
-    def _real(self, array: Any) -> Any:
-        return as_real(self._state.backend, array)
-
-    def _largest_gradient(self, x: Any, gradient: Any) -> Any:
-        """The largest component of the projected gradient of what is minimised.
-
-        With bounds l and u, a component g counts as g clipped to [x - u, x - l]: a descent that a
-        bound stops is none (the projected gradient of L-BFGS-B).
-        """
-        optimizer, xp = self._optimizer, self._state.backend.xp
-        x, gradient = self._real(x), self._real(gradient)
-        if getattr(optimizer, "maximize", False):
-            gradient = -gradient
-        decay = getattr(optimizer, "weight_decay", 0.0)
-        if decay and not optimizer.decoupled_weight_decay:
-            gradient = gradient + decay * x
-        if getattr(optimizer, "bounds", None) is not None:
-            lower, upper = real_bounds(optimizer.bounds, self._state.backend)
-            gradient = xp.clip(gradient, x - upper, x - lower)
-        return _largest(xp, gradient)
-
     def message(self, status: Status, nit: int) -> str:
         options = self.options
         rate = getattr(self._optimizer, "learning_rate", None)
@@ -217,6 +207,32 @@ class Stopping:
             Status.INTERRUPTED: f"Interrupted from the keyboard after {nit} steps.",
             Status.CALLBACK: f"The callback raised StopIteration after {nit} steps.",
         }[status]
+
+
+def _largest_gradient(optimizer: Any, state: State, x: Any, gradient: Any) -> Any:
+    """The largest component of the projected gradient of what is minimised.
+
+    With bounds l and u, a component g counts as g clipped to [x - u, x - l]: a descent that a
+    bound stops is none (the projected gradient of L-BFGS-B). With bounds on the modulus it is, as well,
+    what a step along the gradient and back into the bounds would come to.
+    """
+    backend, xp = state.backend, state.backend.xp
+    real, slope = as_real(backend, x), as_real(backend, gradient)
+    if getattr(optimizer, "maximize", False):
+        slope = -slope
+    decay: Any = getattr(optimizer, "weight_decay", 0.0)
+    if (is_array(decay) or decay) and not optimizer.decoupled_weight_decay:
+        by_element = is_array(decay) and x.dtype.kind == "c"
+        decay = backend.adopt("weight_decay", decay) if is_array(decay) else decay
+        slope = slope + (decay[..., None] if by_element else decay) * real
+    if getattr(optimizer, "bounds", None) is not None:
+        lower, upper = real_bounds(optimizer.bounds, backend)
+        slope = xp.clip(slope, real - upper, real - lower)
+    if getattr(optimizer, "modulus_bounds", None) is not None:
+        moved = x.copy()
+        as_real(backend, moved)[...] = real - slope
+        slope = real - as_real(backend, project(optimizer, moved, backend))
+    return _largest(xp, slope)
 
 
 def _largest(xp: Any, array: Any) -> Any:

@@ -1,81 +1,20 @@
-"""What every optimizer is: a rule, the scalars of each step, and the arrays of a state."""
+"""What every optimizer is: hyperparameters that make a state, and step through it."""
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any
 
 from gpuprop.backends import Backend, backend_of
-from gpuprop.backends.checks import check_array, prepare
-from gpuprop.optimizers import refusals
+from gpuprop.backends.checks import check_array, checked, dtypes_of
 from gpuprop.optimizers.state import State
-from gpuprop.rules import NEUTRAL, Rule
-from gpuprop.rules.folding import fold
+from gpuprop.optimizers.steps.parts import part_of
+from gpuprop.optimizers.steps.stepping import Stepping
+from gpuprop.rules.composition import direction_of, needs_parameters
 
 
-class Optimizer(ABC):
+class Optimizer(Stepping):
     """Immutable hyperparameters; `init` makes a `State` and `step` goes through it in place."""
-
-    nonfinite: str
-    clip_norm: float | None
-    maximize: bool
-
-    @property
-    @abstractmethod
-    def _full_rule(self) -> Rule:
-        """The rule with every option."""
-
-    @abstractmethod
-    def _scalars_at(self, step: float) -> Mapping[str, float]:
-        """The scalars of the rule for the update after `step` others.
-
-        For a `step` of NaN, those that depend on it are NaN.
-        """
-
-    def _starts(self) -> Mapping[str, float]:
-        """Where arrays of the state start, if not at zero."""
-        return {}
-
-    def _more_reads(self) -> tuple[Any, ...]:
-        """The arrays that the rule reads beside the gradient."""
-        return ()
-
-    @cached_property
-    def rule(self) -> Rule:
-        """The rule without what is neutral all the time."""
-        full, always = self._full_rule, self._scalars_at(math.nan)
-        neutral = {k: v for k, v in always.items() if v == NEUTRAL.get(k)}
-        if "velocity" not in full.writes:
-            neutral.pop("learning_rate", None)  # 1 by chance, and not because it is outside the velocity
-        return fold(full, neutral)
-
-    @cached_property
-    def _constant_scalars(self) -> tuple[float, ...] | None:
-        """The scalars, where no step changes them."""
-        scalars = self._ordered(self._scalars_at(math.nan))
-        return None if any(map(math.isnan, scalars)) else scalars
-
-    @cached_property
-    def _has_a_past(self) -> bool:
-        """Whether a scalar changes with the step, and not with the norm of the gradient."""
-        of_norm = set() if self.clip_norm is None else {"gradient_scale"}
-        at_nan = self._scalars_at(math.nan)
-        return any(math.isnan(at_nan[name]) for name in set(self.rule.scalars) - of_norm)
-
-    def _ordered(self, scalars: Mapping[str, float]) -> tuple[Any, ...]:
-        return tuple(scalars[name] for name in self.rule.scalars)
-
-    @cached_property
-    def _is_plain(self) -> bool:
-        """Whether a step is one launch and nothing else."""
-        return self.nonfinite == "propagate" and self.clip_norm is None
-
-    @cached_property
-    def _reads(self) -> tuple[Any, ...]:
-        return self._more_reads()
 
     def init(self, x: Any, *, backend: Backend | None = None) -> State:
         """The state before the first step.
@@ -103,26 +42,23 @@ class Optimizer(ABC):
         if backend is not None and not isinstance(backend, Backend):
             raise TypeError(f"backend is {backend!r}; it must be one that select_backend gave")
         chosen = backend or backend_of(x)
-        names = self.rule.writes[1:]
-        x = chosen.adopt("x", x, written=True)
+        rule, x = self.rule, chosen.adopt("x", x, written=True)
         check_array(chosen, "x", x, written=True)
-        arrays = {name: chosen.full_like(x, self._starts().get(name, 0.0)) for name in names}
-        prepare(chosen, self.rule, [x, *self._reads, x, *arrays.values()])
+        starts: dict[str, Any] = {**self._starts(), "parameter_average": x}
+        arrays = {
+            name: chosen.full_like(x, starts.get(name, 0.0), dtype)
+            for name, dtype in zip(
+                rule.writes[1:], dtypes_of(rule, x.dtype)[len(rule.reads) + 1 :], strict=True
+            )
+        }
+        checked(chosen, rule, [x, *self._reads, x, *arrays.values()])
         state = State(self, 0, arrays, chosen)
         self._check_parameters(chosen, x)
         if not self._is_plain:
             state._workspace = chosen.workspace(x)
         return state
 
-    def _check_parameters(self, backend: Backend, x: Any) -> None:  # noqa: B027 - there need be none
-        """Refuse parameters that cannot be stepped by these options; asked once for each state.
-
-        Raises
-        ------
-        ValueError
-        """
-
-    def step(self, x: Any, grad: Any, state: State) -> None:
+    def step(self, x: Any, grad: Any, state: State, at: Any = None) -> None:
         """Update `x` and `state` in place.
 
         Whatever interrupts it, a signal's handler that raises as Ctrl-C does, leaves a state that
@@ -132,70 +68,87 @@ class Optimizer(ABC):
         ----------
         x : array
             The parameters that `state` was made for.
-        grad : array of the same type, shape, dtype and device
+        grad : array of the same type, dtype and device, and of the shape of `x` or of ``x[at]``
             Gradient at `x`; it is only read, and may be `x` itself.
         state : State
             From `init`.
+        at : index, optional
+            The part of x that is stepped; nothing outside changes. A window: slices, integers and an
+            ellipsis, or a tuple of such. Or rows: one array (or list) of integers, which are numbers along
+            the first axis, each at most once; negative ones count from the end. The step count is that of the
+            whole: bias corrections and schedules count the steps of all parts.
 
         Raises
         ------
         TypeError, ValueError
             An array cannot take part; the message says what was given and what is needed, and
             nothing has been written.
+        IndexError
+            `at` is out of the range of x, names a row twice, or is an index of another kind.
         FloatingPointError
             With ``nonfinite="raise"``, `grad` has elements that are not finite, or x or the state would
             have; nothing has been written.
         RuntimeError
             The step would be recorded into a CUDA graph, whose replays would differ from steps.
+
+        Notes
+        -----
+        Of rows on a GPU, those in a NumPy array are checked on the host; those on the device are waited for.
         """
         rule = self.rule
-        try:
-            backend = state.backend
-            arrays = (grad, *self._reads, x, *[getattr(state, name) for name in rule.writes[1:]])
-            last = state.optimizer
-        except AttributeError:
-            raise refusals.foreign(state, rule) from None
-        if last is not self:
-            self._take_over(state, x)
-        scalars = self._constant_scalars
-        if scalars is None:
-            if backend.name == "gpu" and self._has_a_past and backend.is_capturing(x):
-                raise refusals.captured("learning rate or its bias correction changes with the step")
-            scalars = self._ordered(self._scalars_at(state._clock.item(1)))
-        if self._is_plain:
-            backend.update(rule, arrays, scalars, state._clock)
-        else:
-            self._guarded_update(rule, arrays, scalars, state)
-        if last is not self:
-            state.optimizer = self
+        arrays: Any = self._arrays_of(rule, (x,), grad, state)
+        rows = None
+        if at is not None:
+            arrays, rows = part_of(state.backend, rule, arrays, at)
+        self._ready(rule, arrays, state, rows)()
 
-    def _take_over(self, state: State, x: Any) -> None:
-        """Make sure that a state which another optimizer has stepped means the same to this one."""
-        if state._owner not in (None, self.rule.name):
-            raise refusals.foreign(state, self.rule)
-        x = state.backend.adopt("x", x, written=True)
-        check_array(state.backend, "x", x, written=True)
-        self._check_parameters(state.backend, x)
+    def direction(self, grad: Any, state: State, out: Any = None, x: Any = None) -> Any:
+        """What `step` would subtract from x; the state advances, and x stays as it is.
 
-    def _guarded_update(self, rule: Rule, arrays: Any, scalars: tuple[Any, ...], state: State) -> None:
-        backend, skip = state.backend, self.nonfinite == "skip"
-        x = arrays[len(rule.reads)]
-        if self.nonfinite == "raise" and backend.is_capturing(x):
-            raise refusals.captured('nonfinite="raise" must wait for what the device finds')
-        if state._workspace is None:  # the state was made for, or saved by, another optimizer
-            state._workspace = backend.workspace(prepare(backend, rule, arrays)[len(rule.reads)])
-        if self.clip_norm is not None:
-            grad = prepare(backend, rule, arrays)[0]
-            # In place of the NaN that stood for a scalar which each gradient decides anew.
-            sign = -1.0 if self.maximize else 1.0
-            scale = backend.clip_scale(grad, self.clip_norm, sign, skip, state._workspace)
-            place = rule.scalars.index("gradient_scale")
-            scalars = (*scalars[:place], scale, *scalars[place + 1 :])
-        if self.nonfinite == "raise":
-            count = backend.count_nonfinite(rule, arrays, scalars)
-            if count:
-                raise refusals.not_finite(backend, rule, arrays, scalars, count)
-        backend.update(rule, arrays, scalars, state._clock, state._workspace.skipped if skip else None)
+        For programs that go on with it: divide it by an illumination, trim it, search along it.
+
+        Parameters
+        ----------
+        grad : array
+            Gradient, as for `step`.
+        state : State
+            From `init`.
+        out : array like `grad`, optional
+            Where to write it; it may be `grad` itself. By default a new array.
+        x : array, optional
+            The parameters, for options that need them: weight decay, bounds, and rules that compute with x.
+
+        Returns
+        -------
+        array
+            `out`: ``x -= out`` is the step. (With ``nonfinite="skip"``, 0 where the element is skipped.)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `step`; or x is needed and not given.
+        FloatingPointError, RuntimeError
+            As for `step`.
+        """
+        rule = self.rule
+        if "parameter_average" in rule.writes:
+            raise ValueError(
+                "parameter_average is of the parameters after a step, which direction does not make; "
+                "average them yourself, or use step"
+            )
+        needs_x = needs_parameters(rule)
+        if needs_x and x is None:
+            raise ValueError(
+                f"{rule.name} with these options computes with the parameters, as weight decay and bounds "
+                "do; pass x= to direction"
+            )
+        if out is None:
+            grad = state.backend.adopt("grad", grad)
+            check_array(state.backend, "grad", grad, written=False)
+            out = state.backend.empty_like(grad)
+        rule = direction_of(rule)
+        self._ready(rule, self._arrays_of(rule, (x, out) if needs_x else (out,), grad, state), state)()
+        return out
 
     def __call__(
         self,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from gpuprop import arguments as check
+from gpuprop import rules
 from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
 from gpuprop.optimizers.base import Optimizer
@@ -17,87 +18,128 @@ from gpuprop.optimizers.base import Optimizer
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Options(Optimizer):
-    """The options that all optimizers of the family share: see `RMSProp`."""
+    """The options that all rules can have around them: see `RMSProp`."""
 
-    learning_rate: float | Callable[[int], float] = field(default=0.1, kw_only=False)
-    weight_decay: float = 0.0
+    weight_decay: Any = 0.0
     decoupled_weight_decay: bool = False
     maximize: bool = False
     clip_value: float | None = None
     clip_norm: float | None = None
     bounds: tuple[Any, Any] | None = None
+    modulus_bounds: tuple[Any, Any] | None = None
+    projected_gradient: bool = False
+    parameter_average: float | None = None
     nonfinite: str = "propagate"
 
     def __post_init__(self) -> None:
-        self._set("learning_rate", check.rate(self.learning_rate))
-        self._set("weight_decay", check.number("weight_decay", self.weight_decay))
-        for name in ("decoupled_weight_decay", "maximize"):
+        self._set("weight_decay", check.number_or_array("weight_decay", self.weight_decay))
+        for name in ("decoupled_weight_decay", "maximize", "projected_gradient"):
             self._set(name, check.flag(name, getattr(self, name)))
         for name in ("clip_value", "clip_norm"):
             if getattr(self, name) is not None:
                 self._set(name, check.number(name, getattr(self, name), positive=True))
         self._set("bounds", check.pair_of_bounds(self.bounds))
+        self._set("modulus_bounds", check.pair_of_bounds(self.modulus_bounds, "modulus_bounds", least=0.0))
+        if self.bounds and self.modulus_bounds:
+            raise ValueError(
+                "bounds and modulus_bounds are both given, of which a step can keep one; of real parameters "
+                "bounds alone can say both"
+            )
+        if self.projected_gradient and not self.bounds:
+            raise ValueError("projected_gradient is True and there are no bounds; give bounds=(lower, upper)")
+        if self.parameter_average is not None:
+            self._set("parameter_average", check.number("parameter_average", self.parameter_average, below=1))
         check.choice("nonfinite", self.nonfinite, ("propagate", "skip", "raise"))
         check.choice("second_moment", getattr(self, "second_moment", "parts"), ("parts", "modulus"))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
-    def _rate_at(self, step: float) -> float:
-        if not callable(self.learning_rate):
-            return self.learning_rate
-        if math.isnan(step):
-            return math.nan
-        return check.number(f"learning_rate({step})", self.learning_rate(int(step)))
-
-    @property
-    def _array_bounds(self) -> dict[str, Any]:
-        pairs = zip(("lower", "upper"), self.bounds or (), strict=False)
-        return {name: bound for name, bound in pairs if check.is_array(bound)}
+    @cached_property
+    def _arrays(self) -> dict[str, Any]:
+        """The options around a rule that are arrays, by what the rule calls them, in its order."""
+        options: dict[str, Any] = dict(zip(("lower", "upper"), self.bounds or (), strict=False))
+        options |= dict(zip(("lower_modulus", "upper_modulus"), self.modulus_bounds or (), strict=False))
+        options["weight_decay"] = self.weight_decay
+        return {name: option for name, option in options.items() if check.is_array(option)}
 
     def _more_reads(self) -> tuple[Any, ...]:
-        return tuple(self._array_bounds.values())
+        return tuple(self._arrays.values())
 
-    def _common_scalars(self, rate: float) -> dict[str, float]:
-        lower, upper = self.bounds or (-math.inf, math.inf)
-        shrinks = self.decoupled_weight_decay and self.weight_decay
+    def _around(self, has_rates: bool) -> rules.Around:
+        """What the options are to a rule, which has an array of learning rates or not."""
+        decays = check.is_array(self.weight_decay) or (has_rates and self.weight_decay)
+        return rules.Around(
+            tuple(self._arrays),
+            bool(self.decoupled_weight_decay and decays),
+            self.modulus_bounds is not None,
+            self.projected_gradient,
+            self.parameter_average is not None,
+        )
+
+    def _common_scalars(self, rate: float, has_rates: bool = False) -> dict[str, float]:
+        """Those of the options, for this learning rate, or this factor of an array of such."""
+        (lower, upper), (inner, outer) = (
+            (math.nan if check.is_array(bound) else bound for bound in pair or none)
+            for pair, none in ((self.bounds, (-math.inf, math.inf)), (self.modulus_bounds, (0.0, math.inf)))
+        )
+        decay = math.nan if check.is_array(self.weight_decay) else self.weight_decay
+        by_element = self._around(has_rates).decays_by_element
+        shrinks = self.decoupled_weight_decay and not by_element and decay
+        average = math.nan if self.parameter_average is None else self.parameter_average
         return {
             # The norm of each gradient decides anew.
             "gradient_scale": math.nan if self.clip_norm else -1.0 if self.maximize else 1.0,
             "clip_value": self.clip_value or math.inf,
-            "weight_decay": 0.0 if shrinks else self.weight_decay,
-            "shrink": 1 - rate * self.weight_decay if shrinks else 1.0,
-            "lower": math.nan if check.is_array(lower) else lower,
-            "upper": math.nan if check.is_array(upper) else upper,
+            "weight_decay": 0.0 if shrinks else decay,
+            "shrink": 1 - rate * decay if shrinks else 1.0,
+            "decay_rate": rate,
+            "lower": lower,
+            "upper": upper,
+            "lower_modulus": inner,
+            "upper_modulus": outer,
+            "average_decay": average,
+            "one_minus_average_decay": 1 - average,
         }
 
     def _check_parameters(self, backend: Backend, x: Any) -> None:
-        self._check_array_bounds(backend)
-        if getattr(self, "second_moment", "parts") == "modulus" and x.dtype.kind == "c":
-            raise ValueError(
-                f'x has dtype {x.dtype} and second_moment is "modulus", one average of |g|^2 an element, '
-                'which complex x does not have yet; "parts" keeps one for each of its two parts'
+        for pair in ("bounds", "modulus_bounds"):
+            limits = getattr(self, pair)
+            if not limits or not any(map(check.is_array, limits)):
+                continue
+            lower, upper = (
+                as_real(backend, backend.adopt(pair, limit)) if check.is_array(limit) else limit
+                for limit in limits
             )
-
-    def _check_array_bounds(self, backend: Backend) -> None:
-        if not self._array_bounds:
-            return
-        names = zip(("lower", "upper"), self.bounds or (), strict=False)
-        lower, upper = (
-            as_real(backend, backend.adopt(*bound)) if check.is_array(bound[1]) else bound[1]
-            for bound in names
-        )
-        with np.errstate(all="ignore"):  # a number out of the dtype's range is no bound
-            count = int((~(lower <= upper)).sum())
-        if count:
-            raise ValueError(
-                f"the lower bound is above the upper one, or NaN, in {count} place{'s' * (count > 1)}; "
-                "bounds is (lower, upper)"
-            )
+            with np.errstate(all="ignore"):  # a number out of the dtype's range is no bound
+                count = int((~(lower <= upper)).sum())
+            if count:
+                raise ValueError(
+                    f"the lower bound is above the upper one, or NaN, in {count} place{'s' * (count > 1)}; "
+                    f"{pair} is (lower, upper)"
+                )
+        factors = {name: getattr(self, name, 0.0) for name in ("learning_rate", "weight_decay")}
+        for name, factor in factors.items():
+            if check.is_array(factor):
+                given = backend.adopt(name, factor)
+                count = int((~((given >= 0) & (given < math.inf))).sum())
+                if count:
+                    raise ValueError(
+                        f"{name} is negative or not finite in {count} place{'s' * (count > 1)}; it must be "
+                        "finite and at least 0"
+                    )
 
     def _key(self) -> tuple[Any, ...]:
-        bounds = tuple(id(b) if check.is_array(b) else b for b in self.bounds or ())
-        return type(self), bounds, *(getattr(self, f.name) for f in fields(self) if f.name != "bounds")
+        def key(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(key, value))
+            return id(value) if check.is_array(value) else value
+
+        return type(self), *(key(getattr(self, f.name)) for f in fields(self))
+
+    def replaced(self, **changes: Any) -> Any:
+        """The same with other options."""
+        return replace(self, **changes)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Options) and self._key() == other._key()
@@ -109,18 +151,51 @@ class Options(Optimizer):
         return _rebuild, (type(self), {f.name: getattr(self, f.name) for f in fields(self)})
 
     def __repr__(self) -> str:
-        given = ((f, getattr(self, f.name)) for f in fields(self))
-        # A bound may be an array, whose comparison is no bool.
-        shown = [
-            f"{f.name}={v!r}"
-            for f, v in given
-            if not f.kw_only or (v is not None and v is not f.default and v != f.default)
-        ]
+        in_order = sorted(fields(self), key=lambda f: bool(f.kw_only))
+        given = ((f, getattr(self, f.name)) for f in in_order)
+        shown = [f"{f.name}={v!r}" for f, v in given if not f.kw_only or is_other(v, f.default)]
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Momentum(Options):
+class Rated(Options):
+    """Options with a learning rate: a number, a schedule, or an array of rates."""
+
+    learning_rate: Any = field(default=0.1, kw_only=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("learning_rate", check.rate(self.learning_rate))
+
+    @property
+    def _has_rates(self) -> bool:
+        return check.is_array(self.learning_rate)
+
+    @property
+    def _rates(self) -> rules.Rates:
+        """Where the rule multiplies by an array of rates."""
+        return "outside" if self._has_rates else ""
+
+    def _more_reads(self) -> tuple[Any, ...]:
+        rates = (self.learning_rate,) if self._has_rates else ()
+        return (*rates, *super()._more_reads())
+
+    def _rate_at(self, step: float, rate_scale: float) -> float:
+        """The learning rate, or what an array of rates is multiplied by."""
+        if self._has_rates:
+            return rate_scale
+        if not callable(self.learning_rate):
+            return self.learning_rate * rate_scale
+        if math.isnan(step):
+            return math.nan
+        return check.number(f"learning_rate({step})", self.learning_rate(int(step))) * rate_scale
+
+    def _rule_around(self, rule: rules.Rule) -> rules.Rule:
+        return rules.around(rule, self._around(self._has_rates))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Momentum(Rated):
     """Options with a velocity: Polyak's or Nesterov's, with the learning rate inside or outside."""
 
     momentum: float = 0.0
@@ -135,16 +210,28 @@ class Momentum(Options):
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov is True and momentum is 0; Nesterov's step needs a momentum above 0")
 
+    @property
+    def _rates(self) -> rules.Rates:
+        is_inside = self._has_rates and self.momentum and self.learning_rate_in_velocity
+        return "inside" if is_inside else super()._rates
+
     def _momentum_scalars(self, rate: float) -> dict[str, float]:
         if not self.momentum:
-            return {"learning_rate": rate}
+            return {"step_size": rate}
         inside, outside = (rate, 1.0) if self.learning_rate_in_velocity else (1.0, rate)
         return {
-            "learning_rate": inside,
+            "step_size": inside,
             "momentum": self.momentum,
             "velocity_share": outside * self.momentum if self.nesterov else outside,
             "increment_share": outside if self.nesterov else 0.0,
         }
+
+
+def is_other(value: Any, default: Any) -> bool:
+    """Than the default of an option; an array is, and its comparison is no bool."""
+    if isinstance(value, tuple) or check.is_array(value):
+        return True
+    return value is not default and value != default
 
 
 def _rebuild(kind: type, values: dict[str, Any]) -> Any:

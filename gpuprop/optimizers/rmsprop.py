@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from gpuprop import arguments as check
 from gpuprop import rules
@@ -114,7 +114,7 @@ class RMSProp(Conventions, Momentum):
     array([4.68377233, 3.68377236])
     """
 
-    learning_rate: float | Callable[[int], float] = 0.1
+    learning_rate: Any = 0.1
     rho: float = 0.9
     epsilon: float = 1e-6
     _: KW_ONLY
@@ -134,16 +134,17 @@ class RMSProp(Conventions, Momentum):
 
     @property
     def _full_rule(self) -> rules.Rule:
-        return rules.rmsprop(tuple(self._array_bounds), bool(self.momentum), self.centered)
+        modulus = self.second_moment == "modulus"
+        return self._rule_around(rules.rmsprop(bool(self.momentum), self.centered, modulus, self._rates))
 
     def _starts(self) -> dict[str, float]:
         return {"square_average": self.initial_square_average}
 
-    def _scalars_at(self, step: float) -> dict[str, float]:
-        rate = self._rate_at(step)
+    def _scalars_at(self, step: float, rate_scale: float) -> dict[str, float]:
+        rate = self._rate_at(step, rate_scale)
         inside = self.epsilon_inside_sqrt
         return {
-            **self._common_scalars(rate),
+            **self._common_scalars(rate, self._has_rates),
             **self._momentum_scalars(rate),
             "rho": self.rho,
             "one_minus_rho": 1 - self.rho,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from gpuprop import arguments as check
 from gpuprop import rules
-from gpuprop.optimizers.options import Momentum, Options
+from gpuprop.optimizers.options import Momentum, Rated
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,15 +46,15 @@ class SGD(Momentum):
 
     @property
     def _full_rule(self) -> rules.Rule:
-        return rules.sgd(tuple(self._array_bounds), bool(self.momentum))
+        return self._rule_around(rules.sgd(bool(self.momentum), self._rates))
 
-    def _scalars_at(self, step: float) -> dict[str, float]:
-        rate = self._rate_at(step)
-        return self._common_scalars(rate) | self._momentum_scalars(rate)
+    def _scalars_at(self, step: float, rate_scale: float) -> dict[str, float]:
+        rate = self._rate_at(step, rate_scale)
+        return self._common_scalars(rate, self._has_rates) | self._momentum_scalars(rate)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AdaGrad(Options):
+class AdaGrad(Rated):
     r"""AdaGrad: each parameter's step is divided by the root of the sum of its squared gradients.
 
     .. math::
@@ -85,7 +85,7 @@ class AdaGrad(Options):
        stochastic optimization", JMLR 12, 2011.
     """
 
-    learning_rate: float | Callable[[int], float] = 0.1
+    learning_rate: Any = 0.1
     epsilon: float = 1e-10
     _: KW_ONLY
     initial_square_sum: float = 0.0
@@ -100,24 +100,24 @@ class AdaGrad(Options):
 
     @property
     def _full_rule(self) -> rules.Rule:
-        return rules.adagrad(tuple(self._array_bounds))
+        return self._rule_around(rules.adagrad(self.second_moment == "modulus", self._rates))
 
     def _starts(self) -> dict[str, float]:
         return {"square_sum": self.initial_square_sum}
 
-    def _scalars_at(self, step: float) -> dict[str, float]:
-        rate = self._rate_at(step)
+    def _scalars_at(self, step: float, rate_scale: float) -> dict[str, float]:
+        rate = self._rate_at(step, rate_scale)
         inside = self.epsilon_inside_sqrt
         return {
-            **self._common_scalars(rate),
-            "learning_rate": rate,
+            **self._common_scalars(rate, self._has_rates),
+            "step_size": rate,
             "epsilon_inside": self.epsilon if inside else 0.0,
             "epsilon": 0.0 if inside else self.epsilon,
         }
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Adam(Options):
+class Adam(Rated):
     r"""Adam: RMSProp of a mean gradient, with both means corrected for their start at zero.
 
     .. math::
@@ -149,7 +149,7 @@ class Adam(Options):
     .. [1] D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
     """
 
-    learning_rate: float | Callable[[int], float] = 0.001
+    learning_rate: Any = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -164,12 +164,12 @@ class Adam(Options):
 
     @property
     def _full_rule(self) -> rules.Rule:
-        return rules.adam(tuple(self._array_bounds))
+        return self._rule_around(rules.adam(self.second_moment == "modulus", self._rates))
 
-    def _scalars_at(self, step: float) -> dict[str, float]:
-        rate = self._rate_at(step)
+    def _scalars_at(self, step: float, rate_scale: float) -> dict[str, float]:
+        rate = self._rate_at(step, rate_scale)
         return {
-            **self._common_scalars(rate),
+            **self._common_scalars(rate, self._has_rates),
             "step_size": rate / (1 - self.beta1 ** (step + 1)),
             "beta1": self.beta1,
             "one_minus_beta1": 1 - self.beta1,

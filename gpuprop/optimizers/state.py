@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from operator import index
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuprop.arguments import number
 from gpuprop.backends import Backend
 
 if TYPE_CHECKING:
     from gpuprop.optimizers.base import Optimizer
+    from gpuprop.optimizers.groups import Groups
 
 
 class State:
@@ -40,6 +42,7 @@ class State:
         backend: Backend,
         *,
         skipped: int = 0,
+        rate_scale: float = 1.0,
         extras: Mapping[str, Any] | None = None,
         rule_name: str | None = None,
         outline: Any = None,
@@ -53,6 +56,7 @@ class State:
         # that no signal's handler can come between.
         self._clock = np.zeros(2, np.int64)
         self.step = step
+        self.rate_scale = rate_scale
         self.backend = backend
         self.extras = dict(extras or {})
         self._names: tuple[str, ...] = ()
@@ -80,6 +84,15 @@ class State:
         self._clock[:] = number
 
     @property
+    def rate_scale(self) -> float:
+        """What the learning rate is multiplied by, a float of at least 0 that may be set; 1 at the start."""
+        return self._rate_scale
+
+    @rate_scale.setter
+    def rate_scale(self, value: float) -> None:
+        self._rate_scale = number("rate_scale", value)
+
+    @property
     def _owner(self) -> str | None:
         """The name of the rule that the arrays belong to, where it is known."""
         return self._rule_name if self.optimizer is None else self.optimizer.rule.name
@@ -100,6 +113,7 @@ class State:
         return content | {"step": self.step, "_skipped_before": self.skipped, "_workspace": None}
 
     def __setstate__(self, content: dict[str, Any]) -> None:
+        content = {"_rate_scale": 1.0} | content  # which 0.1.0 did not have
         self.__init__(content["optimizer"], content["step"], {}, content["backend"])  # type: ignore[misc]
         self.__dict__.update({name: value for name, value in content.items() if name != "step"})
         if self._workspace is not None:  # gpuprop 0.1.0 gave it to copies, too
@@ -151,3 +165,57 @@ class State:
     def __repr__(self) -> str:
         arrays = "".join(f", {name}={array!r}" for name, array in self.arrays.items())
         return f"State(step={self.step}{arrays})"
+
+
+class GroupsState(Mapping[str, State]):
+    """What `Groups` remember between steps: ``state[name]`` is the `State` of one array.
+
+    Attributes
+    ----------
+    optimizer : Groups or None
+        As for `State`.
+    step : int
+        Steps of the groups so far; each array counts its own.
+    extras : dict of str to array
+        What `save` was given beside the states, where it comes from `load_state`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Groups | None,
+        states: Mapping[str, State],
+        step: int = 0,
+        extras: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.optimizer, self._states = optimizer, dict(states)
+        self.step, self.extras = step, dict(extras or {})
+
+    def __getitem__(self, name: str) -> State:
+        return self._states[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._states)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def save(self, /, path: str | PathLike[str], **arrays: Any) -> None:
+        """Write the states of all arrays into one file, which a kill cannot separate.
+
+        Parameters
+        ----------
+        path : str, bytes or path-like
+        **arrays : array
+            As for `State.save`: above all the parameters of the same moment, ``**parameters``.
+
+        Raises
+        ------
+        OSError, TypeError, ValueError, RuntimeError
+            As for `State.save`.
+        """
+        from gpuprop import checkpoint
+
+        checkpoint.save(self, path, **arrays)
+
+    def __repr__(self) -> str:
+        return f"GroupsState(step={self.step}, {self._states!r})"

@@ -1,11 +1,13 @@
 """What an update is: `Rule`, the language of its body, and the rules of the package.
 
 Start with ``family.py``: the mathematics of every optimizer on one page. ``rule.py`` says what a rule is,
-``arithmetic.py`` reads its body, and ``folding.py`` takes neutral options out of it. This room may import
-``reference``.
+``arithmetic.py`` reads its body, and ``folding.py`` takes neutral options out of it. ``options.py`` has
+what all rules can have around them, by ``composition.py``, and ``pairs.py`` writes rules out for complex
+numbers. This room may import ``reference``.
 """
 
-from gpuprop.rules.family import NEUTRAL, adagrad, adam, rmsprop, sgd
+from gpuprop.rules.family import NEUTRAL, Rates, adagrad, adam, rmsprop, sgd
+from gpuprop.rules.options import Around, around
 from gpuprop.rules.rule import Rule, _unpickled  # the second by this name in pickles of 0.1.0
 
-__all__ = ["NEUTRAL", "Rule", "_unpickled", "adagrad", "adam", "rmsprop", "sgd"]
+__all__ = ["NEUTRAL", "Around", "Rates", "Rule", "_unpickled", "adagrad", "adam", "around", "rmsprop", "sgd"]

@@ -2,7 +2,8 @@
 
 A checked body comes out as text that is valid in either language: each name gets a prefix, so that
 no keyword of one of them is in the way; each number becomes ``real(number)``, so that it is of the
-type in which the kernel computes; ``where`` and the like are functions that a backend supplies.
+type in which the kernel computes; ``where`` and the like are functions that a backend supplies. It is
+written out for real elements: ``pairs.py`` makes complex ones such.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ FUNCTIONS = {
     "min": (2, "minimum"),
     "max": (2, "maximum"),
     "where": (3, "where"),
+    "abs2": (1, "square"),
+    "as_complex": (1, ""),
 }
 PREFIX = "v_"
 #: Whoever goes down into an expression, here or in a compiler, takes some of Python's stack for each.
@@ -97,6 +100,8 @@ class _Writer(ast.NodeTransformer):
         if name == "where" and not isinstance(node.args[0], ast.Compare):
             raise _Refused("the first argument of where() must be a comparison")
         first = self.visit(node.args[0]) if name == "where" else self.number(node.args[0])
+        if name == "as_complex":
+            return first
         return ast.Call(ast.Name(written), [first, *map(self.number, node.args[1:])], [])
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -139,7 +144,7 @@ def parse(
         try:
             if _nested(statement) > MOST_NESTED:
                 raise _Refused(_TOO_DEEP)
-            target, value = _assignment(statement)
+            target, value = assignment(statement)
             if target in fixed:
                 kind = "a scalar" if target in scalars else "an array that is only read"
                 raise _Refused(f"{target!r} is {kind}, and cannot be assigned")
@@ -181,7 +186,8 @@ def _cut(text: str) -> str:
     return text if len(text) <= 200 else text[:200] + "..."
 
 
-def _assignment(statement: ast.stmt) -> tuple[str, ast.expr]:
+def assignment(statement: ast.stmt) -> tuple[str, ast.expr]:
+    """The name on the left of a line of a body, and the expression on its right."""
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
         target, value = statement.targets[0], statement.value
     elif isinstance(statement, ast.AugAssign):

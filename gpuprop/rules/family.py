@@ -1,30 +1,29 @@
-"""The update rules of the package, each written once.
+"""The update rules of the package, each written once: what a step makes of the gradient.
 
-Options that are numbers are scalars here, at neutral values where they are not used
-(`gpuprop.rules.folding` then takes them out of the kernel); only arrays that may be absent make variants.
+`around` puts the options that all of them share before and after. Options that are numbers are scalars, at
+neutral values where they are not used (`gpuprop.rules.folding` then takes them out of the kernel); only
+arrays that may be absent make variants.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, Literal
 
 from gpuprop import reference
 from gpuprop.rules.rule import Rule
 
-_GRADIENT = """
-g = gradient_scale * grad
-g = where(g > clip_value, clip_value, where(g < -clip_value, -clip_value, g)) + weight_decay * x
-"""
+#: Where an array of learning rates comes in: nowhere, before the velocity, or behind it.
+Rates = Literal["", "inside", "outside"]
+
 _MOMENTUM = """
 velocity = momentum * velocity + increment
 increment = velocity_share * velocity + increment_share * increment
 """
-_STEP = """
-x = shrink * x - increment
-x = where(x < lower, lower, where(x > upper, upper, x))
+_RATES = """
+increment = learning_rate * increment
 """
 
 #: The values at which an option changes nothing.
@@ -35,7 +34,8 @@ NEUTRAL = {
     "shrink": 1.0,
     "lower": -math.inf,
     "upper": math.inf,
-    "learning_rate": 1.0,
+    "upper_modulus": math.inf,
+    "step_size": 1.0,
     "correction": 1.0,
     "epsilon_inside": 0.0,
     "velocity_share": 1.0,
@@ -48,77 +48,78 @@ def _rule(
     averages: tuple[str, ...],
     scalars: tuple[str, ...],
     body: str,
-    bounds: tuple[str, ...],
     velocity: bool = False,
+    modulus: bool = False,
+    rates: Rates = "",
 ) -> Rule:
-    """The rule around `body`, which makes of the gradient ``g`` the ``increment``.
-
-    `bounds` names those of "lower" and "upper" that are arrays.
-    """
+    """The rule whose `body` makes of the gradient ``grad`` the ``increment``."""
+    body += _RATES * (rates == "inside")
     if velocity:
         averages = (*averages, "velocity")
         scalars = (*scalars, "momentum", "velocity_share", "increment_share")
         body += _MOMENTUM
-    scalars = ("gradient_scale", "clip_value", "weight_decay", "shrink", *scalars)
-    scalars += tuple(bound for bound in ("lower", "upper") if bound not in bounds)
-    body = _GRADIENT + body + _STEP
-    return Rule(
-        reference.__name__.removesuffix("_step"),
-        ("grad", *bounds),
-        ("x", *averages),
-        scalars,
-        body,
-        reference,
+    body += _RATES * (rates == "outside") + "x = x - increment"
+    reads = ("grad", "learning_rate") if rates else ("grad",)
+    reals = reads[1:] + tuple(
+        name for name in averages if modulus and name in ("square_average", "square_sum")
     )
+    name = reference.__name__.removesuffix("_step")
+    reference = partial(reference, rates_are_inside=rates == "inside", modulus=modulus)
+    return Rule(name, reads, ("x", *averages), scalars, body, reference, reals)
 
 
 @cache
-def sgd(bounds: tuple[str, ...] = (), velocity: bool = False) -> Rule:
+def sgd(velocity: bool = False, rates: Rates = "") -> Rule:
     body = """
-increment = learning_rate * g
+increment = step_size * grad
 """
-    return _rule(reference.sgd_step, (), ("learning_rate",), body, bounds, velocity)
+    return _rule(reference.sgd_step, (), ("step_size",), body, velocity, rates=rates)
 
 
 @cache
-def rmsprop(bounds: tuple[str, ...] = (), velocity: bool = False, centered: bool = False) -> Rule:
+def rmsprop(velocity: bool = False, centered: bool = False, modulus: bool = False, rates: Rates = "") -> Rule:
     averages: tuple[str, ...] = ("square_average",)
-    body = """
-square_average = rho * square_average + one_minus_rho * (g * g)
+    body = f"""
+square_average = rho * square_average + one_minus_rho * {_square("grad", modulus)}
 variance = correction * square_average
 """
     if centered:
         averages += ("gradient_average",)
-        body += """
-gradient_average = rho * gradient_average + one_minus_rho * g
+        body += f"""
+gradient_average = rho * gradient_average + one_minus_rho * grad
 mean = correction * gradient_average
-variance = variance - mean * mean
+variance = variance - {_square("mean", modulus)}
 variance = where(variance < 0, 0, variance)
 """
     body += """
-increment = learning_rate * g / (sqrt(variance + epsilon_inside) + epsilon)
+increment = step_size * grad / (sqrt(variance + epsilon_inside) + epsilon)
 """
-    scalars = ("learning_rate", "rho", "one_minus_rho", "correction", "epsilon_inside", "epsilon")
-    return _rule(reference.rmsprop_step, averages, scalars, body, bounds, velocity)
+    scalars = ("step_size", "rho", "one_minus_rho", "correction", "epsilon_inside", "epsilon")
+    return _rule(reference.rmsprop_step, averages, scalars, body, velocity, modulus, rates)
 
 
 @cache
-def adagrad(bounds: tuple[str, ...] = ()) -> Rule:
-    body = """
-square_sum = square_sum + g * g
-increment = learning_rate * g / (sqrt(square_sum + epsilon_inside) + epsilon)
+def adagrad(modulus: bool = False, rates: Rates = "") -> Rule:
+    body = f"""
+square_sum = square_sum + {_square("grad", modulus)}
+increment = step_size * grad / (sqrt(square_sum + epsilon_inside) + epsilon)
 """
-    scalars = ("learning_rate", "epsilon_inside", "epsilon")
-    return _rule(reference.adagrad_step, ("square_sum",), scalars, body, bounds)
+    scalars = ("step_size", "epsilon_inside", "epsilon")
+    return _rule(reference.adagrad_step, ("square_sum",), scalars, body, modulus=modulus, rates=rates)
 
 
 @cache
-def adam(bounds: tuple[str, ...] = ()) -> Rule:
-    body = """
-gradient_average = beta1 * gradient_average + one_minus_beta1 * g
-square_average = beta2 * square_average + one_minus_beta2 * (g * g)
+def adam(modulus: bool = False, rates: Rates = "") -> Rule:
+    body = f"""
+gradient_average = beta1 * gradient_average + one_minus_beta1 * grad
+square_average = beta2 * square_average + one_minus_beta2 * {_square("grad", modulus)}
 increment = step_size * gradient_average / (sqrt(correction * square_average) + epsilon)
 """
     averages = ("gradient_average", "square_average")
     scalars = ("step_size", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction", "epsilon")
-    return _rule(reference.adam_step, averages, scalars, body, bounds)
+    return _rule(reference.adam_step, averages, scalars, body, modulus=modulus, rates=rates)
+
+
+def _square(name: str, modulus: bool) -> str:
+    """Of each part of a complex number, or of its modulus."""
+    return f"abs2({name})" if modulus else f"({name} * {name})"

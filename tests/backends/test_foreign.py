@@ -143,12 +143,11 @@ def test_one_moment_for_both_parts_is_not_taken_for_one_of_each(backend, make):
     assert optimizer.second_moment == "modulus"
     real, x = backend.asarray(np.ones(3)), backend.asarray(np.ones(3, complex))
     optimizer.step(real, real.copy(), optimizer.init(real, backend=backend))
-    with pytest.raises(ValueError, match='x has dtype complex128 and second_moment is "modulus"'):
-        optimizer.init(x, backend=backend)
     parts = type(optimizer)(0.1)
-    state = parts.init(x, backend=backend)
-    with pytest.raises(ValueError, match='second_moment is "modulus"'):
-        optimizer.step(x, x.copy(), state)
+    for one, other in ((parts, optimizer), (optimizer, parts)):
+        state = one.init(x, backend=backend)
+        with pytest.raises(TypeError, match=r"square_(average|sum) has dtype .* must be (real|the same)"):
+            other.step(x, x.copy(), state)
     assert (backend.to_host(x) == 1).all()
     with pytest.raises(ValueError, match="second_moment is 'both'; it must be one of 'parts', 'modulus'"):
         type(optimizer)(0.1, second_moment="both")

@@ -11,6 +11,7 @@ from gpuprop import Rule, select_backend
 from gpuprop.backends.checks import _Span
 from gpuprop.backends.cpu import threads as threading_of_steps
 from gpuprop.backends.cpu.memory import are_apart
+from gpuprop.backends.gpu.layouts import at_a_glance
 
 pytest.importorskip("ml_dtypes", reason="gives NumPy bfloat16")
 TOTAL = Rule(
@@ -109,7 +110,7 @@ def test_what_a_gpu_sees_at_a_glance(cupy, dtype):
             arrays[first] = memory[: SIZE * itemsize].view(dtype)
             arrays[second] = memory[(SIZE - shared) * itemsize :][: size * itemsize].view(dtype)
             is_right = (shared, shift, size) == (0, 0, SIZE)
-            assert (backend._at_a_glance(arrays) is not None) == is_right
+            assert (at_a_glance(TOTAL, arrays, cupy.ndarray, backend._dtypes) is not None) == is_right
 
 
 @pytest.mark.parametrize(("count", "reads", "addresses"), [(3, 1, 8), (3, 2, 8), (4, 2, 6)])
@@ -122,7 +123,7 @@ def test_the_compiled_guard_is_what_it_says(count, reads, addresses):
             for i, j in product(range(count), range(reads, count)):
                 is_x_its_gradient = (i, j) == (0, reads) and at[i] == at[j]
                 right &= i == j or is_x_its_gradient or not covers[min(i, j)] & covers[max(i, j)]
-            assert are_apart(at, sizes, itemsize, reads) == right, (at, sizes)
+            assert are_apart(at, sizes, (itemsize,) * count, itemsize, reads) == right, (at, sizes)
 
 
 def spans(axes, offsets):

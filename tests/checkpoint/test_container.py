@@ -100,7 +100,7 @@ def test_a_truncated_or_longer_file_is_an_error(whole_file):
 
 def test_the_error_names_the_array_that_is_damaged(whole_file):
     content, path = whole_file
-    path.write_bytes(content[:-1] + b"?")
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     last = safetensors.safe_open(path, "numpy").offset_keys()[-1]
     with pytest.raises(ValueError, match=f"is damaged in {last}; load another copy"):
         load_state(path)

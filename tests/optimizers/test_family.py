@@ -71,7 +71,7 @@ def test_every_option_changes_something(name):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_neutral_options_change_no_bit(compiled, dtype):
     # The whole rule with its neutral values, and what is left of it after folding.
-    full = rules.rmsprop(velocity=True, centered=True)
+    full = rules.around(rules.rmsprop(velocity=True, centered=True))
     neutral = {name: value for name, value in rules.NEUTRAL.items() if name in full.scalars}
     others = {"rho": 0.9, "one_minus_rho": 1 - 0.9, "epsilon": 1e-3, "momentum": 0.8}
     folded = fold(full, neutral)
@@ -87,7 +87,7 @@ def test_neutral_options_change_no_bit(compiled, dtype):
 
 
 def test_a_kernel_computes_nothing_for_an_option_that_is_not_used():
-    assert RMSProp().rule.scalars == ("learning_rate", "rho", "one_minus_rho", "epsilon")
+    assert RMSProp().rule.scalars == ("step_size", "rho", "one_minus_rho", "epsilon")
     assert RMSProp(weight_decay=0.5).rule.scalars == ("weight_decay", *RMSProp().rule.scalars)
     # One object, so one kernel, for all that differ in numbers only.
     assert RMSProp(0.3, 0.5, weight_decay=0.1).rule is RMSProp(weight_decay=0.5).rule

@@ -11,10 +11,10 @@ import numba
 import numpy as np
 
 from gpuprop.backends.base import Backend, Mode, clip_factor
-from gpuprop.backends.checks import adopted, checked
+from gpuprop.backends.checks import adopted, checked, dtypes_of
 from gpuprop.backends.cpu import reductions, threads
 from gpuprop.backends.cpu.intrinsics import converts_half
-from gpuprop.backends.cpu.layouts import Plan, as_bits, plan_of
+from gpuprop.backends.cpu.layouts import Plan, are_alike, as_bits, plan_of, plan_of_rows
 from gpuprop.backends.cpu.loops import Loops
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
@@ -38,37 +38,50 @@ class CPUBackend(Backend):
         return f"{_cpu_name()}, {n} thread{'s' * (n > 1)}, Numba {numba.__version__}"
 
     def update(
-        self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], clock: Any, skipped: Any = None
+        self,
+        rule: Rule,
+        arrays: Sequence[Any],
+        scalars: Sequence[Any],
+        clock: Any,
+        skipped: Any = None,
+        rows: Any = None,
     ) -> None:
         mode: Mode = "plain" if skipped is None else "skip"
-        if self._ran_at_once(mode, rule, arrays, scalars, clock, skipped):
+        if rows is None and self._ran_at_once(mode, rule, arrays, scalars, clock, skipped):
             return
-        if not self._ran(mode, rule, arrays, scalars, clock, skipped):
-            self._plain.update(rule, arrays, scalars, clock, skipped)
+        if not self._ran(mode, rule, arrays, scalars, clock, skipped, rows):
+            self._plain.update(rule, arrays, scalars, clock, skipped, rows)
 
-    def count_nonfinite(self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any]) -> int:
+    def count_nonfinite(
+        self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], rows: Any = None
+    ) -> int:
         clock, count = np.zeros(2, np.int64), np.zeros(1, np.int64)
-        if not self._ran("count", rule, arrays, scalars, clock, count):
-            return self._plain.count_nonfinite(rule, arrays, scalars)
+        if not self._ran("count", rule, arrays, scalars, clock, count, rows):
+            return self._plain.count_nonfinite(rule, arrays, scalars, rows)
         return int(count[0])
 
-    def _ran(self, mode: Mode, rule: Rule, arrays: Any, scalars: Any, clock: Any, counter: Any) -> bool:
+    def _ran(
+        self, mode: Mode, rule: Rule, arrays: Any, scalars: Any, clock: Any, counter: Any, rows: Any
+    ) -> bool:
         """Run the loops of this mode; False where there are none for such arrays."""
         arrays = adopted(self, rule, arrays)
-        if self._ran_at_once(mode, rule, arrays, scalars, clock, counter):
+        if rows is None and self._ran_at_once(mode, rule, arrays, scalars, clock, counter):
             return True
-        x = checked(self, rule, arrays)[len(rule.reads)]
-        if not _converts(x.dtype) or x.size == 0:
+        x = checked(self, rule, arrays, rows)[len(rule.reads)]
+        if not _converts(x.dtype) or arrays[0].size == 0:
             return False
-        plan = plan_of(rule, mode, arrays)
-        if plan.is_flat and plan.axes is None:
-            self._vectors[rule, arrays[-1].dtype.char, mode] = plan.loops
+        if rows is not None:
+            loops, views = plan_of_rows(rule, mode, arrays)
         else:
-            if len(self._plans) == MOST_PLANS:
-                self._plans.clear()
-            self._plans[_kind(rule, mode, arrays)] = plan
-        loops, views = plan.loops, plan.views(arrays)
-        if not loops.run(views, scalars, clock, counter, checked=True):
+            plan = plan_of(rule, mode, arrays)
+            if plan.is_flat and plan.axes is None:
+                self._vectors[rule, x.dtype.char, mode] = plan.loops
+            else:
+                if len(self._plans) == MOST_PLANS:
+                    self._plans.clear()
+                self._plans[_kind(rule, mode, arrays)] = plan
+            loops, views = plan.loops, plan.views(arrays)
+        if not loops.run(views, scalars, clock, counter, checked=True, rows=rows):
             raise AssertionError(f"{rule} ran on nothing: its compiled checks refuse what Python's let pass")
         return True
 
@@ -76,21 +89,24 @@ class CPUBackend(Backend):
         self, mode: Mode, rule: Rule, arrays: Any, scalars: Any, clock: Any, counter: Any
     ) -> bool:
         """Run on arrays of a kind that has been seen; what is compiled checks them in nanoseconds."""
-        last = arrays[-1]
-        if type(last) is not np.ndarray:
+        first = arrays[0]
+        if type(first) is not np.ndarray:
             return False
-        flags, dtype, shape, strides = last.flags, last.dtype, last.shape, last.strides
-        is_vector = flags.forc
+        dtype, shape, strides = first.dtype, first.shape, first.strides
+        is_vector = first.flags.forc
+        is_mixed = rule.reals and dtype.kind == "c"
         for array in arrays:
             # Numba may take a foreign byte order for its own, and is slow to say what layouts it knows.
-            if (
-                type(array) is not np.ndarray
-                or (array.dtype is not dtype and array.dtype != dtype)
-                or array.shape != shape
-            ):
+            if type(array) is not np.ndarray or array.shape != shape:
+                return False
+            if array.dtype is not dtype and array.dtype != dtype and not is_mixed:
                 return False
             if array.strides != strides:
                 is_vector = False
+        if is_mixed:
+            is_vector = are_alike(arrays)
+            if [array.dtype for array in arrays] != dtypes_of(rule, dtype):
+                return False
         try:
             if is_vector:
                 loops = self._vectors[rule, dtype.char, mode]
@@ -110,11 +126,11 @@ class CPUBackend(Backend):
                 raise
             return False
 
-    def clip_scale(self, grad: Any, clip_norm: float, sign: float, skip: bool, workspace: Any) -> float:
-        squares = reductions.sum_of_squares(grad, skip) if _converts(grad.dtype) else math.inf
-        if squares == math.inf:  # beyond float64's numbers, or an infinite element
-            return self._plain.clip_scale(grad, clip_norm, sign, skip, workspace)
-        return sign * clip_factor(math.sqrt(squares), clip_norm)
+    def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skip: bool, workspaces: Any) -> list[Any]:
+        sums = [reductions.sum_of_squares(g, skip) if _converts(g.dtype) else math.inf for g in grads]
+        if sum(sums) == math.inf:  # beyond float64's numbers, or an infinite element
+            return self._plain.clip_scales(grads, clip_norm, signs, skip, workspaces)
+        return [sign * clip_factor(math.sqrt(sum(sums)), clip_norm) for sign in signs]
 
 
 def _converts(dtype: np.dtype) -> bool:
@@ -122,8 +138,8 @@ def _converts(dtype: np.dtype) -> bool:
 
 
 def _kind(rule: Rule, mode: Mode, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
-    last = arrays[-1]
-    return rule, mode, last.dtype.char, last.shape, *[array.strides for array in arrays]
+    first = arrays[0]
+    return rule, mode, first.dtype.char, first.shape, *[array.strides for array in arrays]
 
 
 def _cpu_name() -> str:

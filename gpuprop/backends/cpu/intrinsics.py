@@ -113,6 +113,11 @@ def where(condition, a, b):
     return a if condition else b
 
 
+@njit
+def square(a):
+    return a * a
+
+
 as_it_is = njit(lambda value: value)
 from_half = njit(lambda bits: load_half(bits))  # type: ignore[call-arg]
 from_brain = njit(lambda bits: load_brain(bits))  # type: ignore[call-arg]
@@ -124,6 +129,8 @@ FUNCTIONS = memory.FUNCTIONS | {
     "minimum": minimum,
     "maximum": maximum,
     "where": where,
+    "square": square,
+    "complex": complex,
     "advance": advance,
     "load_half": load_half,
     "store_half": store_half,

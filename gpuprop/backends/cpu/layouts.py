@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -40,17 +41,42 @@ def as_bits(arrays: Sequence[Any]) -> Sequence[Any]:
 
 
 def plan_of(rule: Rule, mode: Mode, arrays: Sequence[Any]) -> Plan:
-    """For arrays of one dtype and shape."""
+    """For arrays of one shape."""
     x = arrays[len(rule.reads)]
-    is_complex = x.dtype.kind == "c"
-    axes, views = None, arrays
-    if not all(array.strides == x.strides and x.flags.forc for array in arrays):
-        outermost_first = tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
-        axes = None if outermost_first == tuple(range(x.ndim)) else outermost_first
-        views = [array.transpose(outermost_first).squeeze() for array in arrays]
-        if not all(view.flags.c_contiguous for view in views):
-            in_rows = views[0].ndim > 1 and all(view.strides[-1] == view.itemsize for view in views)
-            one_by_one = x.size < FEW and not is_complex
-            layout = Layout(views[0].ndim, in_rows and not one_by_one, is_complex, one_by_one)
-            return Plan(loops(rule, real_dtype(x.dtype), mode, layout), axes, False)
-    return Plan(loops(rule, real_dtype(x.dtype), mode, Layout(is_complex=is_complex)), axes, True)
+    is_complex, dtype = x.dtype.kind == "c", real_dtype(x.dtype)
+    if are_alike(arrays):
+        return Plan(loops(rule, dtype, mode, Layout(is_complex=is_complex)), None, True)
+    outermost_first = tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
+    axes = None if outermost_first == tuple(range(x.ndim)) else outermost_first
+    views = [array.transpose(outermost_first).squeeze() for array in arrays]
+    if all(view.flags.c_contiguous for view in views):
+        return Plan(loops(rule, dtype, mode, Layout(is_complex=is_complex)), axes, True)
+    one_by_one = x.size < FEW and (rule.couples or not is_complex)
+    in_rows = views[0].ndim > 1 and _end_in_rows(views) and not one_by_one
+    return Plan(loops(rule, dtype, mode, Layout(views[0].ndim, in_rows, is_complex, one_by_one)), axes, False)
+
+
+def plan_of_rows(rule: Rule, mode: Mode, arrays: Sequence[Any]) -> tuple[Loops, Sequence[Any]]:
+    """The loops for some rows of arrays, and what they take of these."""
+    x = arrays[len(rule.reads)]
+    if all(array.flags.c_contiguous for array in arrays):
+        width = math.prod(x.shape[1:])
+        arrays = [array.reshape(len(array), width) if width > 1 else array.reshape(-1) for array in arrays]
+    ndim = arrays[0].ndim
+    layout = Layout(ndim, ndim > 1 and _end_in_rows(arrays), x.dtype.kind == "c", is_gathered=True)
+    return loops(rule, real_dtype(x.dtype), mode, layout), as_bits(arrays)
+
+
+def are_alike(arrays: Sequence[Any]) -> bool:
+    """Whether arrays of one shape are contiguous in one and the same order."""
+    first = arrays[0]
+    if first.flags.c_contiguous and all(array.flags.c_contiguous for array in arrays):
+        return True
+    return first.flags.forc and all(
+        array.flags.f_contiguous if array.itemsize != first.itemsize else array.strides == first.strides
+        for array in arrays
+    )
+
+
+def _end_in_rows(arrays: Sequence[Any]) -> bool:
+    return all(array.strides[-1] == array.itemsize for array in arrays)

@@ -43,20 +43,28 @@ class Loops:
         self._real: Any = numba.from_dtype(compute_dtype(dtype))  # type: ignore[arg-type]
         self._format = {"float16": "_half", "bfloat16": "_brain"}.get(dtype.name, "")
         self._item: Any = types.uint16 if dtype.itemsize == 2 else numba.from_dtype(self.given)
+        # Complex numbers, where their parts go together, are elements to the loops; else, pairs of reals.
+        self._couples = layout.is_complex and rule.couples
         order: Any = "A" if layout.axes else "C"
         axes = max(layout.axes, 1)
         # Every name of the rule gets a prefix, so that none can meet a name of these lines.
         self._arrays = tuple(f"array_{name}" for name in rule.arrays)
-        self._x = f"array_{rule.writes[0]}"
         scalars = tuple(f"scalar_{name}" for name in rule.scalars)
         counter = () if mode == "plain" else ("counter",)
         numbers: Any = types.Array(types.int64, 1, "C")
-        array_types = [types.Array(self._item, axes, order, readonly=n in rule.reads) for n in rule.arrays]
         #: What all functions take, to the type of each.
-        self._arguments: dict[str, Any] = dict(zip(self._arrays, array_types, strict=True))
+        self._arguments: dict[str, Any] = {
+            f"array_{n}": types.Array(
+                self._real if self._couples and n in rule.reals else self._item,
+                axes, order, readonly=n in rule.reads,
+            )
+            for n in rule.arrays
+        }  # fmt: skip
         self._arguments |= dict.fromkeys(scalars, types.float64) | dict.fromkeys(counter, numbers)
+        if layout.is_gathered:
+            self._arguments["rows"] = types.Array(types.int64, 1, "C", readonly=True)
         self._goes_by_vectors = bool(layout.axes) and not layout.one_by_one
-        self._is_pairs = layout.is_complex and not layout.axes
+        self._is_pairs = layout.is_complex and not layout.axes and not self._couples
         self._clock = {"clock": numbers}
         self._checked = {"checked": types.boolean} if layout.axes else {}
 
@@ -67,6 +75,7 @@ class Loops:
         clock: Any,
         counter: Any = None,
         checked: bool = False,
+        rows: Any = None,
     ) -> bool:
         """Do it, or write nothing and return False: the arrays need the full checks.
 
@@ -74,11 +83,13 @@ class Loops:
         """
         if counter is not None:
             scalars = (*scalars, counter)
+        if rows is not None:
+            scalars = (*scalars, rows)
         checks = (checked,) if self._layout.axes else ()
-        if arrays[-1].nbytes <= SERIAL_BYTES:
+        if arrays[0].nbytes <= SERIAL_BYTES:
             return self.serial(*arrays, *scalars, *checks, clock)
         arguments = (*arrays, *scalars)
-        length = len(arrays[-1]) * (2 if self._is_pairs else 1)
+        length = len(arrays[0]) * (2 if self._is_pairs else 1)
         workers = chunks = min(threads.get_num_threads(), length)
         if self._mode != "plain":
             chunks = max(workers, -(-length // MOST_COUNTED))
@@ -110,7 +121,7 @@ class Loops:
         """The guard, and the loop over `chunks` slices of the first axis on `threads` threads."""
         lines = [
             *self._guard_lines(),
-            f"length = {self._x}.shape[0]",
+            f"length = {self._arrays[0]}.shape[0]",
             "advance(clock, 0, 1)",
             "before = get_num_threads()",
             "set_num_threads(threads)",
@@ -141,27 +152,31 @@ class Loops:
 
     @property
     def _vector(self) -> Loops:
-        return loops(self._rule, self._part_dtype, self._mode)
+        layout = Layout(is_complex=True) if self._couples else VECTOR
+        return loops(self._rule, self._part_dtype, self._mode, layout)
 
     def _call_of_loop(self, part: str = "") -> str:
-        arguments = [name + part if name in self._arrays else name for name in self._arguments]
+        # Of gathered arrays, `rows` says what is taken.
+        parted = ("rows", self._arrays[0]) if self._layout.is_gathered else self._arrays
+        arguments = [name + part if name in parted else name for name in self._arguments]
         call = f"loop({', '.join(arguments)})"
         return call if self._mode == "plain" else f"advance(counter, 0, {call})"
 
     def _guard_lines(self) -> list[str]:
         if self._layout.axes:
             spans = ", ".join(f"span({array})" for array in self._arrays)
-            numbers = f"{len(self._rule.reads)}, {self._x}.itemsize"
+            numbers = f"{len(self._rule.reads)}, {self._part_dtype.itemsize}"
             return [f"if not checked and not spans_are_apart(({spans},), {numbers}):", "    return False"]
         addresses = ", ".join(f"address({array})" for array in self._arrays)
-        sizes = ", ".join(f"{array}.size" for array in self._arrays)
-        numbers = f"{self._x}.itemsize, {len(self._rule.reads)}"
-        return [f"if not are_apart(({addresses},), ({sizes},), {numbers}):", "    return False"]
+        sizes, itemsizes = (", ".join(f"{a}.{what}" for a in self._arrays) for what in ("size", "itemsize"))
+        numbers = f"{self._part_dtype.itemsize}, {len(self._rule.reads)}"
+        call = f"are_apart(({addresses},), ({sizes},), ({itemsizes},), {numbers})"
+        return [f"if not {call}:", "    return False"]
 
     def _loop_lines(self) -> list[str]:
         if self._goes_by_vectors:
             return strided_lines(self._rule, self._mode, self._layout, self._arguments)
-        return element_lines(self._rule, self._mode, self._format, max(self._layout.axes, 1))
+        return element_lines(self._rule, self._mode, self._format, self._layout)
 
     def _compile(
         self, name: str, lines: Sequence[str], more: dict[str, Any] | None = None, *, returns: Any
@@ -176,8 +191,7 @@ class Loops:
         whole = np.int32 if self._real == types.float32 and not self._layout.axes else np.int64
         namespace = {**FUNCTIONS, "real": self._real, "whole": whole}
         if self._goes_by_vectors:
-            element = self._real if self._layout.is_complex else self._item
-            namespace |= {"row_loop": self._vector.loop, "given": self._item, "element": element}
+            namespace |= {"row_loop": self._vector.loop, "item": self._item, "part": self._real}
         if name != "loop" and any("loop(" in line for line in lines):
             namespace["loop"] = self.loop
         exec(compile(source, f"<gpuprop {self._rule.name} {self._real}>", "exec"), namespace)

@@ -24,19 +24,19 @@ def address(context, array):
 
 
 @njit
-def are_apart(addresses, sizes, itemsize, reads):
+def are_apart(addresses, sizes, itemsizes, alignment, reads):
     """Whether contiguous arrays, of which the first `reads` are only read, are known to be right.
 
     They are of one size, aligned, and apart; but the first that is written may be the very first.
     """
-    nbytes = sizes[reads] * itemsize
     for i in range(len(addresses)):
-        if sizes[i] != sizes[reads] or addresses[i] % itemsize != 0:
+        if sizes[i] != sizes[reads] or addresses[i] % alignment != 0:
             return False
         for j in range(max(i + 1, reads), len(addresses)):
             may_be_same = i == 0 and j == reads
-            distance = abs(addresses[i] - addresses[j])
-            if distance < nbytes and not (may_be_same and distance == 0):
+            distance = addresses[j] - addresses[i]
+            is_apart = distance >= sizes[i] * itemsizes[i] or -distance >= sizes[j] * itemsizes[j]
+            if not is_apart and not (may_be_same and distance == 0):
                 return False
     return True
 
@@ -108,10 +108,10 @@ def span(array):
 
 
 @njit
-def spans_are_apart(spans, reads, itemsize):
+def spans_are_apart(spans, reads, alignment):
     """Whether strided arrays, of which the first `reads` are only read, are known to share no memory."""
     for i in range(len(spans)):
-        if spans[i][0] % itemsize != 0:
+        if spans[i][0] % alignment != 0:
             return False
         for j in range(max(i + 1, reads), len(spans)):
             if spans[i][0] < spans[j][1] and spans[j][0] < spans[i][1]:

@@ -6,7 +6,7 @@ CuPy's loop gives each thread one element, in accesses of its own width. Contigu
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -24,45 +24,61 @@ PREAMBLE = """
 template <typename T> __device__ T minimum(T a, T b) { return a < b || a != a ? a : b; }
 template <typename T> __device__ T maximum(T a, T b) { return a > b || a != a ? a : b; }
 template <typename T> __device__ T where(bool condition, T a, T b) { return condition ? a : b; }
+template <typename T> __device__ T square(T a) { return a * a; }
 """
 
 
 def body(
-    rule: Rule, dtype: str, mode: Mode, on_device: Collection[str] = (), element: str = "array_{}"
+    rule: Rule,
+    dtype: str,
+    mode: Mode,
+    on_device: Collection[str] = (),
+    element: Callable[[str], str] = "array_{}".format,
+    couples: bool = False,
 ) -> str:
     """What becomes of one `element` of each array, with ``scalar_rho`` for each scalar.
 
     It is loaded once into a local of the computing type and stored once at the end: through references
-    the compiler would have to load again after every store.
+    the compiler would have to load again after every store. Of complex arrays, where the rule `couples` their
+    parts, each part is an element of its own name.
     """
+    elements = rule.elements(couples)
     lines = [f"typedef {REAL[compute_name(dtype)]} real;"]
-    lines += [f"real {PREFIX}{name} = {element.format(name)};" for name in rule.arrays]
+    fresh = elements.fresh
+    lines += [f"real {PREFIX}{n} = {'0' if n in fresh else element(n)};" for n in elements.arrays]
     lines += [
         f"const real {PREFIX}{name} = scalar_{name}{'[0]' if name in on_device else ''};"
         for name in rule.scalars
     ]
     if mode != "plain":
-        lines += [f"const real old_{name} = {PREFIX}{name};" for name in rule.arrays]
+        lines += [f"const real old_{name} = {PREFIX}{name};" for name in elements.arrays]
     lines += [
-        f"{'real ' if declares else ''}{target} = {value};" for target, value, declares in rule.assignments
+        f"{'real ' if declares else ''}{target} = {value};"
+        for target, value, declares in elements.assignments
     ]
     if mode != "plain":
         # As the arrays will hold them: 16 bits may make infinities of them.
         stored = dtype if dtype in ("float16", "bfloat16") else "real"
-        kept = [f"isfinite((real)({stored}){PREFIX}{name})" for name in rule.writes]
+        kept = [f"isfinite(old_{name})" for name in rule.parts_of(rule.arrays[0], couples)]
+        kept += [f"isfinite((real)({stored}){PREFIX}{name})" for name in elements.writes]
         lines += [
-            f"const bool finite = isfinite(old_{rule.arrays[0]}) && {' && '.join(kept)};",
+            f"const bool finite = {' && '.join(kept)};",
             "if (!finite) atomicAdd(&counter[0], 1ULL);",
         ]
     if mode == "skip":
-        lines += [f"{PREFIX}{name} = finite ? {PREFIX}{name} : old_{name};" for name in rule.writes]
+        lines += [f"{PREFIX}{name} = finite ? {PREFIX}{name} : old_{name};" for name in elements.writes]
     if mode != "count":
-        lines += [f"{element.format(name)} = {PREFIX}{name};" for name in rule.writes]
+        lines += [f"{element(name)} = {PREFIX}{name};" for name in elements.writes]
     return "\n".join(lines)
 
 
 def elementwise_kernel(
-    rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Collection[str] = ()
+    rule: Rule,
+    dtype: str,
+    mode: Mode = "plain",
+    *,
+    on_device: Collection[str] = (),
+    gathers: bool = False,
 ) -> Any:
     """The kernel of a rule; to make it needs CuPy, but no device.
 
@@ -76,39 +92,63 @@ def elementwise_kernel(
         What happens to elements that are not finite.
     on_device : collection of str
         Scalars that are read, when the kernel runs, from an array of one number of the computing type.
+    gathers : bool
+        Of all arrays but the first only some rows are updated.
 
     Returns
     -------
     cupy.ElementwiseKernel
         Called with the arrays that the rule reads, its scalars, and the arrays that it writes; in a
-        mode that counts, at last an array of one uint64.
+        mode that counts, at last an array of one uint64. One that gathers takes, before the first that is
+        written, the numbers of the rows, int64, and how many elements each has.
     """
     import cupy
 
-    compute = compute_name(dtype)
-    inputs = [f"{dtype} array_{name}" for name in rule.reads]
+    compute, is_complex = compute_name(dtype), dtype.startswith("complex")
+    couples = is_complex and rule.couples
+
+    def parameter(name: str) -> str:
+        raw = "raw " if gathers and name != rule.arrays[0] else ""
+        return f"{raw}{compute if couples and name in rule.reals else dtype} array_{name}"
+
+    inputs = [parameter(name) for name in rule.reads]
     inputs += [
         f"raw {compute} scalar_{name}" if name in on_device else f"{compute} scalar_{name}"
         for name in rule.scalars
     ]
-    written = [f"{dtype} array_{name}" for name in rule.writes]
+    inputs += ["raw int64 rows", "int64 width"] if gathers else []
+    written = [parameter(name) for name in rule.writes]
     inputs += written if mode == "count" else []
     outputs = [] if mode == "count" else written
     outputs += [] if mode == "plain" else ["raw uint64 counter"]
-    operation = body(rule, dtype, mode, on_device)
-    if dtype.startswith("complex"):
+    # In C, an element of each array: where some rows are gathered, by its place in the whole array.
+    place = {name: f"array_{name}" for name in rule.arrays}
+    if gathers:
+        place |= {name: f"array_{name}[place]" for name in rule.arrays[1:]}
+    lines = ["const ptrdiff_t place = rows[i / width] * width + i % width;"] if gathers else []
+    if is_complex:
         real = REAL[compute]
-        pairs = [f"const {real} *of_{n} = (const {real} *)&array_{n};" for n in rule.reads]
-        pairs += [f"{real} *of_{n} = ({real} *)&array_{n};" for n in rule.writes]
-        parts = body(rule, dtype, mode, on_device, "of_{}[part]")
-        operation = "\n".join(
-            [*pairs, "#pragma unroll", f"for (int part = 0; part < 2; part++) {{\n{parts}\n}}"]
-        )
+        constant = dict.fromkeys(rule.reads, "const ")
+        pairs = [n for n in rule.arrays if not couples or n not in rule.reals]
+        lines += [
+            f"{constant.get(n, '')}{real} *of_{n} = ({constant.get(n, '')}{real} *)&{place[n]};"
+            for n in pairs
+        ]
+    if couples:
+        for name in pairs:
+            place |= {part: f"of_{name}[{i}]" for i, part in enumerate(rule.parts_of(name, couples))}
+        lines.append(body(rule, dtype, mode, on_device, place.__getitem__, couples))
+    elif is_complex:
+        parts = body(rule, dtype, mode, on_device, "of_{}[part]".format)
+        lines += ["#pragma unroll", f"for (int part = 0; part < 2; part++) {{\n{parts}\n}}"]
+    else:
+        lines.append(body(rule, dtype, mode, on_device, place.__getitem__))
+    operation = "\n".join(lines)
     return cupy.ElementwiseKernel(
         ", ".join(inputs),
         ", ".join(outputs),
         operation,
-        f"gpuprop_{rule.name}_{dtype}",
+        f"gpuprop_{rule.name}_{dtype}{'_rows' * gathers}",
         preamble=PREAMBLE,
         no_return=True,
         options=COMPILER_OPTIONS,

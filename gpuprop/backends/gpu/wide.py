@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gpuprop.backends.base import Mode
+from gpuprop.backends.checks import real_dtype
 from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, PREAMBLE, REAL, body, compute_name
 from gpuprop.rules import Rule
 
@@ -27,37 +28,47 @@ TYPES = {"float16": "__half", "bfloat16": "__nv_bfloat16", "float32": "float", "
 
 
 def elements_a_thread(dtype: str) -> int:
-    return BYTES // (2 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
+    """Of complex numbers as many as of their parts: then what is real beside them takes one access, too."""
+    if dtype == "bfloat16":  # which NumPy does not know
+        return BYTES // 2
+    return BYTES // real_dtype(np.dtype(dtype)).itemsize
 
 
 def wide_source(
     name: str, rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Collection[str] = ()
 ) -> str:
     """The CUDA C++ of `wide_kernel`, for a kernel called `name`."""
-    counts, stores = mode != "plain", mode != "count"
+    counts, stores, couples = mode != "plain", mode != "count", dtype.startswith("complex")
     real, width = REAL[compute_name(dtype)], elements_a_thread(dtype)
+    stored = real if couples else TYPES[dtype]
+    parts = {n: rule.parts_of(n, couples) for n in rule.arrays}
     values = [f"const {real} scalar_{n}" for n in rule.scalars]
     device = {f"const {real} scalar_{n}": f"const {real} *at_{n}" for n in on_device}
     counter = ["unsigned long long *counter"] if counts else []
-    of_element = [f"{TYPES[dtype]} array_{n}" for n in rule.reads] + values
-    of_element += [f"{TYPES[dtype]} &array_{n}" for n in rule.writes] + counter
-    of_kernel = [f"const pack *array_{n}" for n in rule.reads] + [device.get(v, v) for v in values]
-    of_kernel += [f"pack *array_{n}" for n in rule.writes] + [*counter, "long long size"]
+    of_element = [f"{stored} array_{part}" for n in rule.reads for part in parts[n]] + values
+    of_element += [f"{stored} &array_{part}" for n in rule.writes for part in parts[n]] + counter
+    of_kernel = [f"const pack<{len(parts[n])}> *array_{n}" for n in rule.reads]
+    of_kernel += [device.get(v, v) for v in values]
+    of_kernel += [f"pack<{len(parts[n])}> *array_{n}" for n in rule.writes] + [*counter, "long long size"]
 
     def update(of: str) -> str:
-        each = [of.format(n) for n in rule.reads] + [f"scalar_{n}" for n in rule.scalars]
-        each += [of.format(n) for n in rule.writes] + ["counter"] * counts
-        return f"element({', '.join(each)});"
+        def each(names: tuple[str, ...]) -> list[str]:
+            return [f"{of.format(n)}[{len(parts[n])} * k + {i}]" for n in names for i in range(len(parts[n]))]
+
+        arguments = [*each(rule.reads), *(f"scalar_{n}" for n in rule.scalars), *each(rule.writes)]
+        return f"element({', '.join([*arguments, *['counter'] * counts])});"
 
     read = " ".join(f"{value} = *at_{n};" for n, value in zip(on_device, device, strict=True))
-    load = " ".join(f"pack pack_{n} = array_{n}[i];" for n in rule.arrays)
+    load = " ".join(
+        f"pack<{len(parts[n])}> pack_{n}{'' if n in rule.fresh else f' = array_{n}[i]'};" for n in rule.arrays
+    )
     store = " ".join(f"array_{n}[i] = pack_{n};" for n in rule.writes) if stores else ""
     return f"""{HEADERS.get(dtype, "")}{PREAMBLE}
-typedef {TYPES[dtype]} {dtype if dtype in HEADERS else "stored"};
-struct __align__({BYTES}) pack {{ {TYPES[dtype]} element[{width}]; }};
+typedef {stored} {dtype if dtype in HEADERS else "stored"};
+template <int PARTS> struct __align__({BYTES}) pack {{ {stored} element[PARTS * {width}]; }};
 
 __device__ __forceinline__ void element({", ".join(of_element)}) {{
-{body(rule, dtype, mode)}
+{body(rule, dtype, mode, couples=couples)}
 }}
 
 extern "C" __global__ void {name}({", ".join(of_kernel)}) {{
@@ -66,11 +77,11 @@ extern "C" __global__ void {name}({", ".join(of_kernel)}) {{
     if (first + {width} <= size) {{
         {load}
         #pragma unroll
-        for (int k = 0; k < {width}; k++) {update("pack_{}.element[k]")}
+        for (int k = 0; k < {width}; k++) {update("pack_{}.element")}
         {store}
     }} else {{
         #pragma unroll 1
-        for (long long k = 0; first + k < size; k++) {update("array_{}[i].element[k]")}
+        for (long long k = 0; first + k < size; k++) {update("array_{}[i].element")}
     }}
 }}
 """
@@ -82,7 +93,8 @@ def wide_kernel(rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Coll
     Parameters
     ----------
     rule, dtype, mode, on_device
-        As for `elementwise_kernel`.
+        As for `elementwise_kernel`; complex arrays only of a rule that couples their parts (of others they
+        are twice as many reals).
 
     Returns
     -------

@@ -51,13 +51,15 @@ DTYPES = [*DTYPES, *(["bfloat16"] if importlib.util.find_spec("ml_dtypes") else 
 if "bfloat16" in DTYPES:
     import ml_dtypes  # noqa: F401
 
-BOUNDS = [(), ("lower",), ("upper",), ("lower", "upper")]
-#: Each rule of the package with every option in it, for each choice of arrays.
+BOUNDS = [rules.Around(arrays) for arrays in ((), ("lower",), ("upper",), ("lower", "upper"))]
+#: Each rule of the package with every number in it, for each choice of arrays.
 FULL = {
-    "rmsprop": [rules.rmsprop(b, v, c) for b, v, c in product(BOUNDS, (False, True), (False, True))],
-    "sgd": [rules.sgd(b, v) for b, v in product(BOUNDS, (False, True))],
-    "adagrad": [rules.adagrad(b) for b in BOUNDS],
-    "adam": [rules.adam(b) for b in BOUNDS],
+    "rmsprop": [
+        rules.around(rules.rmsprop(v, c), b) for b, v, c in product(BOUNDS, (False, True), (False, True))
+    ],
+    "sgd": [rules.around(rules.sgd(v), b) for b, v in product(BOUNDS, (False, True))],
+    "adagrad": [rules.around(rules.adagrad(), b) for b in BOUNDS],
+    "adam": [rules.around(rules.adam(), b) for b in BOUNDS],
 }
 CASES = {
     f"article_{dtype}_{layout}": (RMSProp().rule, dtype, LAYOUTS[layout])

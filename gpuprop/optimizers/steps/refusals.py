@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ def captured(reason: str) -> RuntimeError:
     )
 
 
-def not_finite(backend: Backend, rule: Rule, arrays: Any, scalars: Any, count: int) -> FloatingPointError:
+def not_finite(
+    backend: Backend, rule: Rule, arrays: Any, scalars: Any, count: int, rows: Any = None
+) -> FloatingPointError:
     """What to say of a step that makes `count` numbers that are not finite."""
     grad, x = (backend.adopt("an array", arrays[i]) for i in (0, len(rule.reads)))
     with backend.on_device_of(grad):
@@ -32,7 +35,8 @@ def not_finite(backend: Backend, rule: Rule, arrays: Any, scalars: Any, count: i
                 f"finite, the first {backend.to_host(grad[first])} at index {first}"
             )
         else:
-            first = backend.first_nonfinite(rule, arrays, scalars)[: grad.ndim]
+            first = _first_nonfinite(backend, rule, arrays, scalars, rows)[: grad.ndim]
+            x = x if rows is None else x[rows]
             what = (
                 f"of the results of the step {count} would not be finite, the first at index {first}, where "
                 f"grad is {backend.to_host(grad[first])} and x is {backend.to_host(x[first])}"
@@ -40,6 +44,28 @@ def not_finite(backend: Backend, rule: Rule, arrays: Any, scalars: Any, count: i
     return FloatingPointError(
         f'{what}; nothing has been updated (nonfinite="skip" would leave such elements out)'
     )
+
+
+def _first_nonfinite(
+    backend: Backend, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], rows: Any = None
+) -> tuple[int, ...]:
+    """The index, in the first array, of the first that `count_nonfinite` counts: by bisection."""
+    arrays = [backend.adopt(name, array) for name, array in zip(rule.arrays, arrays, strict=True)]
+    index: list[int] = []
+    for length in arrays[0].shape:
+        first, last = 0, length
+        while last - first > 1:
+            middle = (first + last) // 2
+            half = (*(slice(i, i + 1) for i in index), slice(first, middle))
+            # Of whole arrays the rows are left as they are, since they are numbered.
+            rest = half if rows is None else (slice(None), *half[1:])
+            parts = [arrays[0][half], *(array[rest] for array in arrays[1:])]
+            is_in_half = backend.count_nonfinite(
+                rule, parts, scalars, None if rows is None else rows[half[0]]
+            )
+            first, last = (first, middle) if is_in_half else (middle, last)
+        index.append(first)
+    return tuple(index)
 
 
 def foreign(state: Any, rule: Rule) -> Exception:

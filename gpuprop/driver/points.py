@@ -1,0 +1,94 @@
+"""Points of a run: one array of parameters, or a dictionary of such; and where a run starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from gpuprop.backends import Backend
+from gpuprop.driver.arrays import own_copy
+from gpuprop.driver.bounds import project, with_bounds
+from gpuprop.optimizers import Groups, GroupsState, Optimizer, State
+
+
+def each(function: Callable[..., Any], point: Any, *others: Any) -> Any:
+    """`function` of the array of a point, or of each; of an array that is None, None."""
+    if type(point) is not dict:
+        return function(point, *others)
+    return {
+        name: None if array is None else function(array, *(other[name] for other in others))
+        for name, array in point.items()
+    }
+
+
+def copied(point: Any) -> Any:
+    return each(_copy, point)
+
+
+def assign(point: Any, other: Any) -> None:
+    """Write the numbers of another point into this one's arrays."""
+    each(_assign, point, other)
+
+
+def pairs(optimizer: Any, state: Any, *points: Any) -> list[tuple[Any, ...]]:
+    """Optimizer, state, and array at each point, for each array that has one at all of them."""
+    if type(points[0]) is not dict:
+        return [(optimizer, state, *points)]
+    names = [name for name in points[0] if all(point.get(name) is not None for point in points)]
+    return [(optimizer.optimizers[n], state[n], *(point[n] for point in points)) for n in names]
+
+
+def start(x0: Any, method: Any, bounds: Any, state: Any) -> tuple[Backend, Any, Any, Any]:
+    """The backend that numbers are read from, the own arrays to step on, and optimizer and state for them."""
+    if not isinstance(method, Groups):
+        return _start_of_one("x0", x0, method, bounds, state)
+    if not isinstance(bounds or {}, Mapping):
+        raise TypeError(f"bounds is a {type(bounds).__name__} and x0 a dictionary; bounds must be one, too")
+    method._named("x0", x0)
+    limits = method._named("bounds", bounds or {})
+    if state is not None and not isinstance(state, GroupsState):
+        raise TypeError(f"state is a {type(state).__name__} and x0 a dictionary; it must be a GroupsState")
+    backends, points, optimizers = [], {}, {}
+    for name, array in x0.items():
+        of_one = None if state is None else state[name]
+        backend, points[name], optimizers[name], _ = _start_of_one(
+            f"x0[{name!r}]", array, method.optimizers[name], limits.get(name), of_one, init=False
+        )
+        backends.append(backend)
+    if any(limit is not None for limit in limits.values()):
+        method = Groups(optimizers, clip_norm=method.clip_norm)
+    on_gpu = [backend for backend in backends if backend.name == "gpu"]
+    return (on_gpu or backends)[0], points, method, method.init(points) if state is None else state
+
+
+def _start_of_one(
+    name: str, x0: Any, method: Optimizer, bounds: Any, state: State | None, init: bool = True
+) -> tuple[Backend, Any, Any, Any]:
+    backend, x = own_copy(name, x0, state.backend if state else None)
+    if state:
+        _check_device(state, x)
+    # A bound beyond the range of x's dtype is none.
+    with backend.on_device_of(x), np.errstate(over="ignore"):
+        optimizer = with_bounds(method, bounds, x, backend)
+        project(optimizer, x, backend)
+        return backend, x, optimizer, state or (optimizer.init(x, backend=backend) if init else None)
+
+
+def _check_device(state: State, x: Any) -> None:
+    for name, array in state.arrays.items():
+        ours, theirs = state.backend.device_of(x), state.backend.device_of(array)
+        if ours != theirs:
+            raise ValueError(
+                f"x0 is on device {ours} and {name} of the state on device {theirs}; they must be on one: "
+                f"make x0 under `with state.{name}.device:`"
+            )
+
+
+def _copy(array: Any) -> Any:
+    return array.copy()
+
+
+def _assign(array: Any, other: Any) -> None:
+    array[...] = other

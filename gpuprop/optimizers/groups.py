@@ -1,0 +1,248 @@
+"""Several arrays of parameters, each with an optimizer of its own, stepped together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from gpuprop import arguments as check
+from gpuprop.backends import Backend
+from gpuprop.backends.base import joint_factor
+from gpuprop.backends.checks import as_real, checked, shared_memory
+from gpuprop.optimizers.base import Optimizer
+from gpuprop.optimizers.options import Options
+from gpuprop.optimizers.state import GroupsState
+from gpuprop.optimizers.steps.parts import part_of
+
+
+class Groups:
+    """Optimizers of named arrays, of any shapes, dtypes and devices.
+
+    Parameters
+    ----------
+    optimizers : mapping of str to Optimizer, optional
+        By the name of the array; or as keywords.
+    clip_norm : float, optional
+        The gradients together are scaled to at most this Euclidean norm, before all else that is done to
+        them. Arrays on one device are not waited for; those of several devices meet on the host.
+    **named : Optimizer
+        The same by keywords, as in ``Groups(object=Adam(0.1), probe=RMSProp(1e-3))``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        There are none, one is no optimizer, or one has a `clip_norm` beside that of all.
+
+    Examples
+    --------
+    >>> import numpy as np, gpuprop
+    >>> arrays = {"object": np.ones((4, 4), complex), "probe": np.ones(4)}
+    >>> groups = gpuprop.Groups(object=gpuprop.Adam(0.1), probe=gpuprop.RMSProp(1e-3))
+    >>> state = groups.init(arrays)
+    >>> groups.step(arrays, {"object": 2 * arrays["object"], "probe": None}, state)
+    >>> state["object"].step, state["probe"].step
+    (1, 0)
+    """
+
+    optimizers: Mapping[str, Options]
+    clip_norm: float | None
+    #: What steps: with a scale of the gradient where the norm is that of all.
+    _stepping: Mapping[str, Options]
+
+    def __init__(
+        self,
+        optimizers: Mapping[str, Optimizer] | None = None,
+        /,
+        *,
+        clip_norm: float | None = None,
+        **named: Optimizer,
+    ) -> None:
+        if optimizers is not None and not isinstance(optimizers, Mapping):
+            raise TypeError(f"optimizers is a {type(optimizers).__name__}; it must be a dictionary by name")
+        together: dict[str, Any] = {**(optimizers or {}), **named}
+        if not together:
+            raise ValueError("there are no optimizers; give one for each array, by its name")
+        if clip_norm is not None:
+            clip_norm = check.number("clip_norm", clip_norm, positive=True)
+        for name, optimizer in together.items():
+            if not isinstance(name, str) or not name:
+                raise TypeError(f"the name of an array is {name!r}; it must be a text")
+            if not isinstance(optimizer, Options):
+                raise TypeError(f"{name} is {optimizer!r}; it must be an optimizer such as gpuprop.RMSProp()")
+            if clip_norm is not None and optimizer.clip_norm is not None:
+                raise ValueError(
+                    f"{name} has clip_norm={optimizer.clip_norm} and all together have {clip_norm}; one of "
+                    "them can be: leave out the other"
+                )
+        stepping = {
+            n: o if clip_norm is None else o.replaced(clip_norm=clip_norm) for n, o in together.items()
+        }
+        vars(self).update(optimizers=MappingProxyType(together), clip_norm=clip_norm, _stepping=stepping)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"cannot assign {name!r}: hyperparameters are immutable; make other groups")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Groups) and (dict(self.optimizers), self.clip_norm) == (
+            dict(other.optimizers),
+            other.clip_norm,
+        )
+
+    def __hash__(self) -> int:
+        return hash((frozenset(self.optimizers.items()), self.clip_norm))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (dict(self.optimizers), self.clip_norm)
+
+    def __repr__(self) -> str:
+        clip = "" if self.clip_norm is None else f", clip_norm={self.clip_norm}"
+        return f"Groups({dict(self.optimizers)!r}{clip})"
+
+    def init(self, arrays: Mapping[str, Any], *, backend: Backend | None = None) -> GroupsState:
+        """The states before the first step.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            The parameters, one array for each optimizer: see `Optimizer.init`.
+        backend : Backend, optional
+            Where all steps run; by default each array's own type decides.
+
+        Returns
+        -------
+        GroupsState
+
+        Raises
+        ------
+        TypeError, ValueError
+            An array is missing, is one too many, or cannot take part.
+        """
+        given = self._named("arrays", arrays)
+        if missing := sorted(self.optimizers.keys() - given.keys()):
+            raise ValueError(f"arrays has no {missing[0]!r}; there must be one for each optimizer")
+        states = {}
+        for name, optimizer in self._stepping.items():
+            with _naming(name):
+                states[name] = optimizer.init(given[name], backend=backend)
+        return GroupsState(self, states)
+
+    def step(
+        self,
+        arrays: Mapping[str, Any],
+        gradients: Mapping[str, Any],
+        state: GroupsState,
+        at: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Update arrays and their states in place.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array
+            The parameters that `state` was made for.
+        gradients : mapping of str to array or None
+            Of each array, as for `Optimizer.step`. One whose gradient is missing or None is left alone, and
+            its step does not count.
+        state : GroupsState
+            From `init`.
+        at : mapping of str to index, optional
+            Parts of arrays that are stepped: see `Optimizer.step`.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError, FloatingPointError, RuntimeError
+            As `Optimizer.step` for one of the arrays, which the message names: none has been written.
+
+        Notes
+        -----
+        One launch for each array. What interrupts between two of them leaves one stepped and the other not:
+        each array belongs to its own state.
+        """
+        if not isinstance(state, GroupsState) or state.keys() != self.optimizers.keys():
+            raise TypeError(
+                f"state is a {type(state).__name__}; it must be one that init of these groups gave"
+            )
+        given = {name: g for name, g in self._named("gradients", gradients).items() if g is not None}
+        places = self._named("at", at or {})
+        parameters = self._named("arrays", arrays)
+        taken, memory = {}, []
+        for name, gradient in given.items():
+            optimizer, of_one = self._stepping[name], state[name]
+            if name not in parameters:
+                raise ValueError(f"gradients has {name!r} and arrays has not; give both")
+            rule, rows = optimizer.rule, None
+            with _naming(name):
+                one: Any = optimizer._arrays_of(rule, (parameters[name],), gradient, of_one)
+                if places.get(name) is not None:
+                    one, rows = part_of(of_one.backend, rule, one, places[name])
+                one = checked(of_one.backend, rule, one, rows)
+            memory += [
+                (name, of_one.backend, one[0], False),
+                (name, of_one.backend, one[len(rule.reads)], True),
+            ]
+            taken[name] = rule, one, of_one, rows
+        if meeting := shared_memory(memory):
+            raise ValueError(
+                f"arrays of {meeting[0]} and {meeting[1]} share memory, and a step of one changes the other; "
+                "they must be apart"
+            )
+        scales = self._scales(taken)
+        ready: list[Callable[[], None]] = []
+        for name, (rule, one, of_one, rows) in taken.items():
+            with _naming(name):
+                ready.append(self._stepping[name]._ready(rule, one, of_one, rows, scales.get(name)))
+        for update in ready:
+            update()
+        state.optimizer = self
+        state.step += 1
+
+    def _scales(self, taken: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+        """What brings all gradients together to the norm, for each of them."""
+        if self.clip_norm is None or not taken:
+            return {}
+        grads, spaces, places = {}, {}, set()
+        for name, (rule, arrays, state, rows) in taken.items():
+            self._stepping[name]._provide_workspace(rule, arrays, state, rows)
+            grads[name], spaces[name] = as_real(state.backend, arrays[0]), state._workspace
+            places.add((state.backend.name, state.backend.device_of(arrays[0])))
+        signs = [self._stepping[name]._sign for name in taken]
+        skips = [self._stepping[name].nonfinite == "skip" for name in taken]
+        if len(places) == 1 and len(set(skips)) == 1:
+            backend = next(iter(taken.values()))[2].backend
+            scales = backend.clip_scales(
+                list(grads.values()), self.clip_norm, signs, skips[0], list(spaces.values())
+            )
+        else:
+            each = zip(taken.values(), grads.values(), skips, strict=True)
+            factor = joint_factor(
+                [one[2].backend.norm(grad, skip) for one, grad, skip in each], self.clip_norm
+            )
+            scales = [sign * factor for sign in signs]
+        return dict(zip(taken, scales, strict=True))
+
+    def _named(self, what: str, given: Any) -> Mapping[str, Any]:
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{what} is a {type(given).__name__}; it must be a dictionary by name")
+        if unknown := [name for name in given if name not in self.optimizers]:
+            raise ValueError(
+                f"{what} has {unknown[0]!r}, for which there is no optimizer; there are "
+                f"{', '.join(self.optimizers)}"
+            )
+        return given
+
+
+class _naming:
+    """Puts the name of the array before what an error says of it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if isinstance(error, (TypeError, ValueError, IndexError, ArithmeticError, RuntimeError)):
+            raise type(error)(f"{self.name}: {error}") from error
+
+
+def _rebuilt(optimizers: dict[str, Optimizer], clip_norm: float | None) -> Groups:
+    return Groups(optimizers, clip_norm=clip_norm)

@@ -1,0 +1,183 @@
+"""From hyperparameters and a state to a call that makes the step, and can no more refuse it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import Any
+
+from gpuprop.backends import Backend
+from gpuprop.backends.checks import as_real, check_array, checked
+from gpuprop.optimizers.state import State
+from gpuprop.optimizers.steps import refusals
+from gpuprop.rules import NEUTRAL, Rule
+from gpuprop.rules.folding import fold
+
+
+class Stepping(ABC):
+    """The rule of an optimizer, the scalars of each step, and the step itself."""
+
+    nonfinite: str
+    clip_norm: float | None
+    maximize: bool
+
+    @property
+    @abstractmethod
+    def _full_rule(self) -> Rule:
+        """The rule with every option."""
+
+    @abstractmethod
+    def _scalars_at(self, step: float, rate_scale: float) -> Mapping[str, float]:
+        """The scalars of the rule for the update after `step` others, and the learning rate times a factor.
+
+        For a `step` of NaN, those that depend on it are NaN; and those that depend on a factor of NaN.
+        """
+
+    def _starts(self) -> Mapping[str, float]:
+        """Where arrays of the state start, if not at zero."""
+        return {}
+
+    def _more_reads(self) -> tuple[Any, ...]:
+        """The arrays that the rule reads beside the gradient."""
+        return ()
+
+    @cached_property
+    def rule(self) -> Rule:
+        """The rule without what is neutral all the time."""
+        always = self._scalars_at(math.nan, math.nan)
+        return fold(self._full_rule, {k: v for k, v in self._neutral.items() if always.get(k) == v})
+
+    # At which values options fall away, by what the rule calls them; and their names, where others.
+    @property
+    def _neutral(self) -> Mapping[str, float]:
+        return NEUTRAL
+
+    @property
+    def _option_names(self) -> Mapping[str, str]:
+        return {}
+
+    @cached_property
+    def _constant_scalars(self) -> tuple[float, ...] | None:
+        """The scalars, where no step changes them."""
+        scalars = self._ordered(self._scalars_at(math.nan, 1.0))
+        return None if any(map(math.isnan, scalars)) else scalars
+
+    @cached_property
+    def _has_a_past(self) -> bool:
+        """Whether a scalar changes with the step, and not with the norm of the gradient."""
+        of_norm = set() if self.clip_norm is None else {self._scale_of_gradient}
+        at_nan = self._scalars_at(math.nan, 1.0)
+        return any(math.isnan(at_nan[name]) for name in set(self.rule.scalars) - of_norm)
+
+    @property
+    def _scale_of_gradient(self) -> str:
+        return self._option_names.get("gradient_scale", "gradient_scale")
+
+    def _ordered(self, scalars: Mapping[str, float]) -> tuple[Any, ...]:
+        return tuple(scalars[name] for name in self.rule.scalars)
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether a step is one launch and nothing else."""
+        return self.nonfinite == "propagate" and self.clip_norm is None
+
+    @cached_property
+    def _reads(self) -> tuple[Any, ...]:
+        return self._more_reads()
+
+    def _check_parameters(self, backend: Backend, x: Any) -> None:  # noqa: B027 - there need be none
+        """Refuse parameters that cannot be stepped by these options; asked once for each state.
+
+        Raises
+        ------
+        ValueError
+        """
+
+    def _arrays_of(self, rule: Rule, parameters: tuple[Any, ...], grad: Any, state: State) -> tuple[Any, ...]:
+        """The arrays of a rule, from those that a step is given."""
+        try:
+            _ = state.backend
+            own = [getattr(state, name) for name in rule.writes[1:]]
+        except AttributeError:
+            raise refusals.foreign(state, rule) from None
+        return grad, *self._reads, *parameters, *own
+
+    def _ready(
+        self, rule: Rule, arrays: tuple[Any, ...], state: State, rows: Any = None, scale: Any = None
+    ) -> Callable[[], None]:
+        """What makes the step, where nothing is left that would refuse it.
+
+        `scale` is what clips the gradient, where others have a part in its norm.
+        """
+        last = state.optimizer
+        if last is not self:
+            self._take_over(rule, arrays, state)
+        scalars = self._constant_scalars
+        if scalars is None or state._rate_scale != 1.0:
+            backend = state.backend
+            if backend.name == "gpu" and self._has_a_past and backend.is_capturing(arrays[len(rule.reads)]):
+                raise refusals.captured("learning rate or its bias correction changes with the step")
+            scalars = self._scaled(state._rate_scale) if scalars else self._scalars_now(state)
+        update: Callable[[], None]
+        if self._is_plain:
+            update = partial(state.backend.update, rule, arrays, scalars, state._clock, None, rows)
+        else:
+            update = self._guarded_update(rule, arrays, scalars, state, rows, scale)
+        return update if last is self else partial(self._and_own, update, state)
+
+    def _and_own(self, update: Callable[[], None], state: State) -> None:
+        update()
+        state.optimizer = self  # type: ignore[assignment]
+
+    def _scalars_now(self, state: State) -> tuple[float, ...]:
+        return self._ordered(self._scalars_at(state._clock.item(1), state._rate_scale))
+
+    def _scaled(self, rate_scale: float) -> tuple[float, ...]:
+        """The scalars, where no step but only that factor changes them."""
+        known = self.__dict__.setdefault("_last_scaled", (1.0, ()))
+        if known[0] != rate_scale:
+            known = rate_scale, self._ordered(self._scalars_at(math.nan, rate_scale))
+            self.__dict__["_last_scaled"] = known
+        return known[1]
+
+    def _take_over(self, rule: Rule, arrays: tuple[Any, ...], state: State) -> None:
+        """Make sure that a state which another optimizer has stepped means the same to this one."""
+        if state._owner not in (None, self.rule.name):
+            raise refusals.foreign(state, self.rule)
+        place = len(rule.reads)
+        x = state.backend.adopt(rule.writes[0], arrays[place], written=True)
+        check_array(state.backend, rule.writes[0], x, written=True)
+        self._check_parameters(state.backend, x)
+
+    def _guarded_update(
+        self, rule: Rule, arrays: Any, scalars: tuple[Any, ...], state: State, rows: Any, scale: Any
+    ) -> Callable[[], None]:
+        backend, skip = state.backend, self.nonfinite == "skip"
+        x = arrays[len(rule.reads)]
+        if self.nonfinite == "raise" and backend.is_capturing(x):
+            raise refusals.captured('nonfinite="raise" must wait for what the device finds')
+        self._provide_workspace(rule, arrays, state, rows)
+        if self.clip_norm is not None:
+            if scale is None:
+                grad = as_real(backend, checked(backend, rule, arrays, rows)[0])
+                (scale,) = backend.clip_scales([grad], self.clip_norm, [self._sign], skip, [state._workspace])
+            # In place of the NaN that stood for a scalar which each gradient decides anew.
+            place = rule.scalars.index(self._scale_of_gradient)
+            scalars = (*scalars[:place], scale, *scalars[place + 1 :])
+        if self.nonfinite == "raise":
+            count = backend.count_nonfinite(rule, arrays, scalars, rows)
+            if count:
+                raise refusals.not_finite(backend, rule, arrays, scalars, count, rows)
+        skipped = state._workspace.skipped if skip else None
+        return partial(backend.update, rule, arrays, scalars, state._clock, skipped, rows)
+
+    def _provide_workspace(self, rule: Rule, arrays: Any, state: State, rows: Any) -> None:
+        if state._workspace is None:  # the state was made for, or saved by, another optimizer
+            x = checked(state.backend, rule, arrays, rows)[len(rule.reads)]
+            state._workspace = state.backend.workspace(x)
+
+    @property
+    def _sign(self) -> float:
+        return -1.0 if self.maximize else 1.0

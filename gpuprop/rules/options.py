@@ -1,0 +1,96 @@
+"""What options make of a rule: lines around its own, written once for all rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache, partial
+from typing import NamedTuple
+
+from gpuprop.rules.composition import composed, free_name, names_in, renamed
+from gpuprop.rules.rule import Rule
+
+_GRADIENT = """
+g = gradient_scale * grad
+g = where(g > clip_value, clip_value, where(g < -clip_value, -clip_value, g))
+"""
+_DECAY = """
+g = g + weight_decay * x
+"""
+#: What points out of the bounds, where x is at one of them.
+_PROJECTION = """
+g = where(x <= lower, min(g, 0), where(x >= upper, max(g, 0), g))
+"""
+_SHRINKING = """
+x = shrink * x
+"""
+_BOUNDS = """
+x = where(x < lower, lower, where(x > upper, upper, x))
+"""
+#: A modulus of 0 has no direction: it becomes real.
+_MODULUS_BOUNDS = """
+modulus = sqrt(abs2(x))
+limit = where(modulus > upper_modulus, upper_modulus, where(modulus < lower_modulus, lower_modulus, modulus))
+x = where(modulus == limit, x, where(modulus == 0, as_complex(limit), x * (limit / modulus)))
+"""
+_AVERAGE = """
+parameter_average = average_decay * parameter_average + one_minus_average_decay * x
+"""
+
+_SCALARS = (
+    "gradient_scale", "clip_value", "weight_decay", "shrink", "decay_rate", "lower", "upper",
+    "lower_modulus", "upper_modulus", "average_decay", "one_minus_average_decay",
+)  # fmt: skip
+_LOCALS = ("g", "modulus", "limit")
+
+
+class Around(NamedTuple):
+    """The options that are more than numbers; `arrays` are those that are given as arrays."""
+
+    arrays: tuple[str, ...] = ()
+    decays_by_element: bool = False
+    modulus_bounds: bool = False
+    projected_gradient: bool = False
+    parameter_average: bool = False
+
+
+@cache
+def own_names(rule: Rule) -> dict[str, str]:
+    """What the options' scalars and arrays are called around `rule`, which may have such names itself."""
+    taken = names_in(rule)
+    return {name: free_name(name, taken) for name in (*_SCALARS, *_LOCALS)}
+
+
+@cache
+def around(rule: Rule, options: Around = Around()) -> Rule:  # noqa: B008 - immutable
+    """`rule` with the options that all rules can have, those that are numbers at any value.
+
+    Parameters
+    ----------
+    rule : Rule
+        Reads the gradient first, and perhaps an array ``learning_rate``.
+    options : Around
+    """
+    before, after = _GRADIENT, _BOUNDS
+    before += "" if options.decays_by_element else _DECAY
+    before += _PROJECTION if options.projected_gradient else ""
+    if options.decays_by_element:
+        rates = " * learning_rate" if "learning_rate" in rule.reads else ""
+        before += f"x = (1 - weight_decay * (decay_rate{rates})) * x\n"
+    else:
+        before += _SHRINKING
+    after += _MODULUS_BOUNDS if options.modulus_bounds else ""
+    after += _AVERAGE if options.parameter_average else ""
+    if options.projected_gradient and rule.reference is not None:
+        rule = replace(rule, reference=partial(rule.reference, projected_gradient=True))
+    names = own_names(rule)
+    written = names | {"grad": rule.reads[0], "x": rule.writes[0]}
+    return composed(
+        rule,
+        renamed(before, written),
+        renamed(after, written),
+        gradient=names["g"],
+        reads=tuple(names[name] for name in options.arrays),
+        writes=("parameter_average",) if options.parameter_average else (),
+        scalars=tuple(names[name] for name in _SCALARS if name not in options.arrays),
+        reals=tuple(names[name] for name in options.arrays if name not in ("lower", "upper")),
+    )
