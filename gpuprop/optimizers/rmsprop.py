@@ -25,9 +25,11 @@ class RMSProp(Conventions, Momentum):
 
     Parameters
     ----------
-    learning_rate : float or callable
+    learning_rate : float, callable or array
         :math:`\eta \ge 0`, in the units of the parameters; or a schedule, ``step -> float``, which
-        is asked with 0 for the first update (`gpuprop.schedules` has the usual ones).
+        is asked with 0 for the first update (`gpuprop.schedules` has the usual ones); or an array of
+        rates, one for each parameter: real, of the shape of x and the dtype of its parts, read in the same
+        pass. ``state.rate_scale`` multiplies any of them.
     rho : float
         Decay :math:`\rho` of the moving averages, in [0, 1).
     epsilon : float
@@ -47,13 +49,14 @@ class RMSProp(Conventions, Momentum):
     bias_correction : bool
         Divide :math:`s` and :math:`a` by :math:`1 - \rho^t` in the t-th update, as Adam does.
     second_moment : {"parts", "modulus"}
-        Of complex parameters: the real and the imaginary part each with an average of its own square,
-        or both with one of :math:`|g|^2`, which is refused so far.
+        Of complex parameters: the real and the imaginary part each with an average of its own square, as in
+        PyTorch; or both with one of :math:`|g|^2`, as in optax, which is a real array. (With `centered`,
+        :math:`|a|^2` is subtracted.) Of real parameters they are the same.
     learning_rate_in_velocity : bool
         :math:`v \leftarrow \mu v + \eta g / (\sqrt{s} + \epsilon)`, and
         :math:`x \leftarrow x - v`: another path where the learning rate changes.
-    weight_decay : float
-        :math:`\lambda \ge 0`: :math:`\lambda x` is added to the gradient.
+    weight_decay : float or array
+        :math:`\lambda \ge 0`: :math:`\lambda x` is added to the gradient. An array is as one of rates.
     decoupled_weight_decay : bool
         Instead, :math:`x` is multiplied by :math:`1 - \eta \lambda` in each step (Loshchilov and
         Hutter, 2019).
@@ -70,6 +73,18 @@ class RMSProp(Conventions, Momentum):
         Each a number, None for none, or an array like x: x is projected onto them at the end of each step. Of
         complex parameters, the real and the imaginary part each by itself. The result is rounded to
         the dtype of x: to within that, it is inside.
+    modulus_bounds : (lower, upper), optional
+        Of :math:`|x|`, each a number of at least 0, None for none, or a real array of the shape of x: x is
+        scaled onto them at the end of each step, and where it is 0, or its square is, becomes real. Not
+        together with `bounds`.
+    projected_gradient : bool
+        Where x is at one of its `bounds`, the gradient's component that points outwards counts as 0 before
+        the averages and the velocity see it: they do not grow there, and x leaves as soon as the gradient
+        turns.
+    parameter_average : float, optional
+        :math:`\beta` in [0, 1): ``state.parameter_average`` starts as a copy of x, and is
+        :math:`\beta a + (1 - \beta) x` of the new x after each step, in the same pass (Polyak and Juditsky,
+        1992, with weights that fall).
     nonfinite : {"propagate", "skip", "raise"}
         What becomes of an element whose gradient is infinite or NaN, or which would make x or its state
         so: an average of squares overflows long before a gradient does, and x would never move again.
@@ -77,7 +92,7 @@ class RMSProp(Conventions, Momentum):
         ``state.skipped``, in the same pass. ``"raise"`` looks before anything is written: one more pass
         that computes all and writes nothing (together 1.7 to 2.1 times a plain step's time for 2e7
         parameters on a CPU), and on a GPU it waits for the device. Real and imaginary parts are
-        elements each.
+        elements each, unless an option takes them together (modulus, and arrays of rates or decays).
 
     Raises
     ------
@@ -102,6 +117,8 @@ class RMSProp(Conventions, Momentum):
     .. [3] R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural networks",
        ICML 2013, algorithm 1: clip_norm.
     .. [4] I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    .. [5] B. T. Polyak and A. B. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM
+       J. Control Optim. 30(4), 1992: averages of the parameters.
 
     Examples
     --------

@@ -20,15 +20,18 @@ class SGD(Momentum):
 
     Parameters
     ----------
-    learning_rate : float or callable
-        :math:`\eta`, in units of the parameters per unit of the gradient; or a schedule.
+    learning_rate : float, callable or array
+        :math:`\eta`, in units of the parameters per unit of the gradient; a
+        schedule; or an array of rates.
     momentum : float
         :math:`\mu`, in [0, 1); at 0 there is no velocity.
     nesterov : bool
         Look ahead by the velocity.
     learning_rate_in_velocity : bool
         :math:`v \leftarrow \mu v + \eta g`, and :math:`x \leftarrow x - v`.
-    weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds, nonfinite
+    weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds, modulus_bounds
+        As for `RMSProp`.
+    projected_gradient, parameter_average, nonfinite
         As for `RMSProp`.
 
     Raises
@@ -63,15 +66,17 @@ class AdaGrad(Rated):
 
     Parameters
     ----------
-    learning_rate : float or callable
-        :math:`\eta`, in the units of the parameters; or a schedule.
+    learning_rate : float, callable or array
+        :math:`\eta`, in the units of the parameters; a schedule; or an array of rates.
     epsilon : float
         :math:`\epsilon`, in the units of the gradient.
     initial_square_sum : float
         Where :math:`s` starts.
     epsilon_inside_sqrt : bool
         :math:`\sqrt{s + \epsilon}`.
-    second_moment, weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds, nonfinite
+    second_moment, weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds
+        As for `RMSProp`.
+    modulus_bounds, projected_gradient, parameter_average, nonfinite
         As for `RMSProp`.
 
     Raises
@@ -130,13 +135,15 @@ class Adam(Rated):
 
     Parameters
     ----------
-    learning_rate : float or callable
-        :math:`\eta`, in the units of the parameters; or a schedule.
+    learning_rate : float, callable or array
+        :math:`\eta`, in the units of the parameters; a schedule; or an array of rates.
     beta1, beta2 : float
         Decays of the means, in [0, 1).
     epsilon : float
         :math:`\epsilon`, in the units of the gradient.
-    second_moment, weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds, nonfinite
+    second_moment, weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds
+        As for `RMSProp`.
+    modulus_bounds, projected_gradient, parameter_average, nonfinite
         As for `RMSProp`.
 
     Raises
@@ -192,7 +199,9 @@ class AdamW(Adam):
         :math:`\lambda`; in each step x is multiplied by :math:`1 - \eta \lambda`.
     decoupled_weight_decay : bool
         If False, :math:`\lambda x` is added to the gradient, as in `Adam`.
-    second_moment, maximize, clip_value, clip_norm, bounds, nonfinite
+    second_moment, maximize, clip_value, clip_norm, bounds, modulus_bounds, projected_gradient
+        As for `RMSProp`.
+    parameter_average, nonfinite
         As for `RMSProp`.
 
     Raises
