@@ -6,13 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSProp, schedules
+from gpuprop import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSProp, Rule, RuleOptimizer, schedules
 
 DECAY = schedules.exponential_decay(0.1, transition_steps=10, decay_rate=0.5)
 
 
-def variants(lower: Any, upper: Any) -> dict[str, Optimizer]:
-    """By name; `lower` and `upper` are arrays like the parameters."""
+#: A user's rule, with names that options have around it, and a second moment for both parts.
+OWN = Rule(
+    "own",
+    ("slope",),
+    ("w", "moment"),
+    ("learning_rate", "g"),
+    """
+    lower = abs2(slope)
+    moment = g * moment + (1 - g) * lower
+    w = w - learning_rate * slope / (sqrt(moment) + 1e-3)
+    """,
+    reals=("moment",),
+)
+
+
+def variants(lower: Any, upper: Any, rates: Any) -> dict[str, Optimizer]:
+    """By name; `lower` and `upper` are arrays like the parameters, and `rates` is real."""
     return {
         "rmsprop": RMSProp(),
         "momentum": RMSProp(momentum=0.9),
@@ -47,9 +62,41 @@ def variants(lower: Any, upper: Any) -> dict[str, Optimizer]:
         "adam": Adam(0.1),
         "adam options": Adam(DECAY, clip_value=0.3, maximize=True, bounds=(lower, 1)),
         "adamw": AdamW(0.1),
+        **beside_complex(lower, upper, rates),
         "skip": RMSProp(nonfinite="skip"),
         "raise": RMSProp(nonfinite="raise"),
     }  # fmt: skip
 
 
-NAMES = list(variants(-np.ones(1), np.ones(1)))
+def beside_complex(lower: Any, upper: Any, rates: Any) -> dict[str, Optimizer]:
+    """Those that have arrays of real numbers, or whose meaning complex parameters show."""
+    return {
+        "modulus": RMSProp(second_moment="modulus"),
+        "modulus and more": RMSProp(
+            second_moment="modulus", centered=True, momentum=0.9, nesterov=True, bias_correction=True,
+            epsilon=1e-3, weight_decay=0.1, clip_value=0.3, nonfinite="skip",
+        ),
+        "adagrad modulus": AdaGrad(second_moment="modulus", bounds=(lower, upper)),
+        "adam modulus": Adam(0.1, second_moment="modulus", clip_norm=1.5, nonfinite="raise"),
+        "rates": RMSProp(rates, nonfinite="skip"),
+        "rates outside": RMSProp(rates, momentum=0.9, nesterov=True),
+        "rates inside": SGD(rates, momentum=0.9, learning_rate_in_velocity=True, weight_decay=rates),
+        "decay by element": AdamW(rates, weight_decay=rates, maximize=True),
+        "decay by element, one rate": RMSProp(DECAY, weight_decay=rates, decoupled_weight_decay=True),
+        "modulus bounds": RMSProp(modulus_bounds=(0.4, 0.9)),
+        "modulus arrays": Adam(0.1, modulus_bounds=(rates, None), second_moment="modulus"),
+        "projected gradient": RMSProp(momentum=0.9, bounds=(-0.5, 0.75), projected_gradient=True),
+        "projected at arrays": SGD(0.1, momentum=0.9, bounds=(lower, upper), projected_gradient=True),
+        "average": RMSProp(parameter_average=0.9),
+        "average and more": Adam(rates, parameter_average=0.5, bounds=(lower, 1), nonfinite="skip"),
+        "own": RuleOptimizer(OWN, learning_rate=0.1, g=0.9),
+        "own and more": RuleOptimizer(
+            OWN, learning_rate=rates, g=rates, weight_decay=0.1, decoupled_weight_decay=True, clip_norm=20.0,
+            clip_value=0.3, maximize=True, bounds=(lower, 0.75), projected_gradient=True,
+            parameter_average=0.9, nonfinite="skip",
+        ),
+    }  # fmt: skip
+
+
+NAMES = list(variants(-np.ones(2), np.ones(2), np.ones(2)))
+OF_COMPLEX = list(beside_complex(-np.ones(2), np.ones(2), np.ones(2)))

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from trial_rules import apply
-from variants import NAMES, variants
+from variants import NAMES, OF_COMPLEX, OWN, variants
 
 import gpuprop
 from gpuprop import RMSProp, rules
@@ -14,7 +14,7 @@ from gpuprop.rules.folding import fold
 
 SIZE, STEPS = 60, 12
 #: The norm is summed in another order on each backend: its factor may differ in the last places.
-SUMMED = ("clip norm", "everything")
+SUMMED = ("clip norm", "everything", "adam modulus", "own and more")
 
 
 def descend(name, backend, dtype, steps=STEPS):
@@ -22,10 +22,14 @@ def descend(name, backend, dtype, steps=STEPS):
     random = np.random.default_rng(3)
     start, minimum = random.normal(size=(2, SIZE))
     curvature = 10 ** random.uniform(-1, 1, SIZE)
+    lower, upper = -1.2 + 0 * start, 0.8 + 0 * start
+    rates = np.asarray(random.uniform(0.02, 0.2, SIZE), np.dtype(dtype).type(0).real.dtype)
+    if dtype.startswith("complex"):
+        start, minimum, lower, upper = (a + 1j * a[::-1] for a in (start, minimum, lower, upper))
     x, minimum, curvature, lower, upper = (
-        backend.asarray(a, dtype) for a in (start, minimum, curvature, -1.2 + 0 * start, 0.8 + 0 * start)
+        backend.asarray(a, dtype) for a in (start, minimum, curvature, lower, upper)
     )
-    optimizer = variants(lower, upper)[name]
+    optimizer = variants(lower, upper, backend.asarray(rates))[name]
     state = optimizer.init(x, backend=backend)
     for _ in range(steps):
         optimizer.step(x, curvature * (x - minimum), state)
@@ -34,13 +38,14 @@ def descend(name, backend, dtype, steps=STEPS):
 
 
 # In float32 a constant of the wrong type would show; each rule has its turn in float64.
-IN_FLOAT64 = ["everything", "sgd nesterov", "adagrad options", "adam options"]
+IN_FLOAT64 = ["everything", "sgd nesterov", "adagrad options", "adam options", "own and more"]
 
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        *((n, "float32") for n in NAMES),
+        *((n, "complex64" if n in OF_COMPLEX else "float32") for n in NAMES),
+        *(pytest.param(n, "float32", marks=pytest.mark.slow) for n in OF_COMPLEX),
         *(pytest.param(n, "float64", marks=pytest.mark.slow) for n in IN_FLOAT64),
     ],
 )
@@ -60,12 +65,13 @@ def test_every_option_gives_the_bits_of_the_reference(compiled, name, dtype):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_changes_something(name):
     # Else its kernels could leave it out, and no test above would know.
-    numpy = gpuprop.select_backend("numpy")
-    paths = {other: descend(other, numpy, "float64")["x"] for other in ("rmsprop", "sgd", "adam", "adagrad")}
-    if name in paths or name in ("skip", "raise"):
+    numpy, dtype = gpuprop.select_backend("numpy"), "complex128" if name in OF_COMPLEX else "float64"
+    others = ("rmsprop", "sgd", "adam", "adagrad")
+    if name in (*others, "skip", "raise"):
         return
-    path = descend(name, numpy, "float64")["x"]
-    assert all(np.abs(path - other).max() > 1e-3 for other in paths.values())
+    found = descend(name, numpy, dtype)
+    path = found.get("parameter_average", found["x"])
+    assert all(np.abs(path - descend(other, numpy, dtype)["x"]).max() > 1e-3 for other in others)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -95,16 +101,18 @@ def test_a_kernel_computes_nothing_for_an_option_that_is_not_used():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_optimizers_are_values(name):
-    bounds = np.full(3, -1.0), np.ones(3)
-    optimizer, same = (variants(*bounds)[name] for _ in range(2))
+    arrays = np.full(3, -1.0), np.ones(3), np.ones(3)
+    optimizer, same = (variants(*arrays)[name] for _ in range(2))
     assert optimizer == same
     assert hash(optimizer) == hash(same)
-    assert [other for other in NAMES if variants(*bounds)[other] == optimizer] == [name]
-    for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+    assert [other for other in NAMES if variants(*arrays)[other] == optimizer] == [name]
+    again = pickle.loads(pickle.dumps(optimizer))
+    for copied, like in ((copy.deepcopy(optimizer), optimizer), (again, pickle.loads(pickle.dumps(again)))):
         assert repr(copied) == repr(optimizer)
-        assert copied.rule is optimizer.rule
+        assert copied.rule is like.rule
+        assert copied.rule.body == optimizer.rule.body
     if "array" not in repr(optimizer):
-        assert eval(repr(optimizer), vars(gpuprop) | vars(gpuprop.schedules)) == optimizer
+        assert eval(repr(optimizer), vars(gpuprop) | vars(gpuprop.schedules) | {"own": OWN}) == optimizer
 
 
 @pytest.mark.parametrize(
