@@ -85,12 +85,12 @@ def read(values: list[Any], xp: Any) -> list[float]:
     found: list[float] = [0.0] * len(values)
     by_device: dict[Any, list[int]] = {}
     for place, value in enumerate(values):
-        by_device.setdefault(getattr(value, "device", None), []).append(place)
+        by_device.setdefault(getattr(getattr(value, "device", None), "id", None), []).append(place)
     for device, places in by_device.items():
-        if not hasattr(device, "use"):  # the host's; of NumPy, "cpu"
+        if device is None:  # the host's
             numbers = [float(values[place]) for place in places]
         else:
-            with device:
+            with xp.cuda.Device(device):
                 together = xp.empty(len(places), xp.float64)
                 for k, place in enumerate(places):
                     together[k] = values[place]

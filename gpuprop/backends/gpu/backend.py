@@ -109,7 +109,13 @@ class GPUBackend(Backend):
             return int(counter[0])
 
     def _launch(
-        self, mode: Mode, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], counter: Any, rows: Any
+        self,
+        mode: Mode,
+        rule: Rule,
+        arrays: Sequence[Any],
+        scalars: Sequence[Any],
+        counter: Any,
+        rows: Any = None,
     ) -> tuple[Any, partial[Any]]:
         """x, and what launches the kernel when it is called."""
         if len(arrays) != len(rule.arrays) or len(scalars) != len(rule.scalars):

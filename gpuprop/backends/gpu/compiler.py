@@ -13,7 +13,7 @@ from io import StringIO
 from typing import Any
 
 from gpuprop.backends.base import Mode
-from gpuprop.backends.checks import compute_dtype, real_dtype
+from gpuprop.backends.checks import compute_dtype, dtypes_of, real_dtype
 from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, elementwise_kernel
 from gpuprop.backends.gpu.machine_code import Kernel, disassemble
 from gpuprop.backends.gpu.reductions import TERMS, clip_kernel, sum_kernel
@@ -109,6 +109,7 @@ def cuda_source(
     index_32_bits: bool = True,
     mode: Mode = "plain",
     on_device: Collection[str] = (),
+    gathers: bool = False,
 ) -> str:
     """The CUDA C++ that CuPy compiles for `rule` on such arrays.
 
@@ -123,14 +124,14 @@ def cuda_source(
         Dimensions of the arrays (CuPy flattens contiguous ones to 1).
     contiguous, index_32_bits : bool
         Whether the arrays are C-contiguous, and small enough for 32-bit indices.
-    mode, on_device
+    mode, on_device, gathers
         As for `elementwise_kernel`.
     """
     import cupy
     from cupy._core import _carray, _kernel, _scalar
 
     array, indexer, scalar = 1, 2, 3  # CuPy's _ArgKind
-    kernel = elementwise_kernel(rule, dtype, mode, on_device=on_device)
+    kernel = elementwise_kernel(rule, dtype, mode, on_device=on_device, gathers=gathers)
     element, counter = cupy.dtype(dtype), cupy.dtype("uint64")
     compute = compute_dtype(real_dtype(element))
     layout = (ndim, contiguous, index_32_bits)
@@ -141,9 +142,10 @@ def cuda_source(
     infos: list[Any] = []
     inputs: list[Any] = []
     outputs: list[Any] = []
-    for _ in rule.reads:
-        infos.append(info(array, cupy.ndarray, element, *layout))
-        inputs.append(element)
+    dtypes = dict(zip(rule.arrays, dtypes_of(rule, element), strict=True))
+    for read in rule.reads:
+        infos.append(info(array, cupy.ndarray, dtypes[read], *layout))
+        inputs.append(dtypes[read])
     for name_of_scalar in rule.scalars:
         if name_of_scalar in on_device:
             infos.append(info(array, cupy.ndarray, compute, 1, True, True))
@@ -151,9 +153,14 @@ def cuda_source(
         else:
             infos.append(info(scalar, _scalar.CScalar, compute, 0, True, True))
             inputs.append(None)
-    for _ in rule.writes:
-        infos.append(info(array, cupy.ndarray, element, *layout))
-        (inputs if mode == "count" else outputs).append(element)
+    if gathers:
+        whole = cupy.dtype("int64")
+        infos.append(info(array, cupy.ndarray, whole, 1, True, True))
+        infos.append(info(scalar, _scalar.CScalar, whole, 0, True, True))
+        inputs += [whole, None]
+    for written in rule.writes:
+        infos.append(info(array, cupy.ndarray, dtypes[written], *layout))
+        (inputs if mode == "count" else outputs).append(dtypes[written])
     if mode != "plain":
         infos.append(info(array, cupy.ndarray, counter, 1, True, True))
         outputs.append(counter)

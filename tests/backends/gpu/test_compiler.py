@@ -1,5 +1,6 @@
 """What NVIDIA's compiler makes of each kernel; it needs no device."""
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -13,10 +14,11 @@ import pytest
 from conftest import DTYPES
 from trial_rules import CLIPPED, EVERYTHING
 
-from gpuprop import RMSProp, rules
+from gpuprop import Adam, RMSProp, rules
 from gpuprop.backends.gpu import machine_code
 from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, elementwise_kernel
 from gpuprop.backends.gpu.wide import elements_a_thread, wide_kernel, wide_source
+from gpuprop.rules.composition import direction_of
 
 cupy = pytest.importorskip("cupy", reason="CuPy generates the kernels")
 compiler = pytest.importorskip("gpuprop.backends.gpu.compiler")
@@ -81,6 +83,26 @@ CASES |= {
     f"guarded_{dtype}_strided": (FULL["rmsprop"][-1], dtype, GUARDED | LAYOUTS["strided"])
     for dtype in COMPLEX
 }
+#: Complex numbers whose parts go together, beside real arrays; rows; and what is only written.
+ALL = rules.around(
+    rules.rmsprop(True, True, True, "outside"),
+    rules.Around(("weight_decay",), True, modulus_bounds=True, parameter_average=True),
+)
+TOGETHER = {
+    "modulus": RMSProp(second_moment="modulus").rule,
+    "modulus_adam": Adam(second_moment="modulus").rule,
+    "modulus_all": ALL,
+    "modulus_direction": direction_of(RMSProp(second_moment="modulus", momentum=0.5).rule),
+}
+CASES |= {
+    f"{name}_{dtype}_{layout}": (rule, dtype, LAYOUTS[layout])
+    for (name, rule), dtype, layout in product(TOGETHER.items(), COMPLEX, ("contiguous", "strided"))
+}
+CASES |= {f"modulus_guarded_{dtype}": (ALL, dtype, GUARDED) for dtype in COMPLEX}
+CASES |= {f"real_{name}": (rule, "float32", {}) for name, rule in TOGETHER.items()}
+ROWS = {"gathers": True}
+CASES |= {f"rows_{dtype}": (RMSProp().rule, dtype, ROWS) for dtype in ("float16", "float32", "float64")}
+CASES |= {f"rows_modulus_{dtype}": (TOGETHER["modulus"], dtype, ROWS) for dtype in COMPLEX}
 #: Fewer arrays among the bounds, no velocity; and the whole language of rules.
 MORE = {
     f"{kind}_{k}": (rule, "float32", {})
@@ -99,6 +121,7 @@ WIDE = {
     f"wide_{name}": case
     for name, case in (CASES | MORE).items()
     if name.startswith(("whole", "guarded_float", "guarded_bfloat", "counting", "clipped", "everything"))
+    or (name.startswith(("real_", "modulus")) and not name.endswith("strided"))
 }
 
 
@@ -125,39 +148,59 @@ def ptx():
     return compiler.compile_sources(sources(CASES | MORE | WIDE), 80, machine_code=False)
 
 
+def numbers_in(rule, dtype):
+    """Real numbers that an element has in each array, and whether the rule sees its parts apart."""
+    parts = 2 if dtype in COMPLEX else 1
+    each = {name: 1 if name in rule.reals else parts for name in rule.arrays}
+    return each, 1 if rule.couples else parts
+
+
+def accesses(rule, dtype, options, bits):
+    """Each array loaded once and stored once, by as many bits for each real number."""
+    each, _ = numbers_in(rule, dtype)
+    moved = Counter({("ld", bits): sum(each[n] for n in rule.arrays if n not in rule.fresh)})
+    if options.get("mode") != "count":
+        moved["st", bits] += sum(each[name] for name in rule.writes)
+    return moved
+
+
 def test_compiled_code(kernels):
     for case, kernel in kernels.items():
         rule, dtype, options = CASES[case]
-        parts = 2 if dtype in COMPLEX else 1
-        bits, double = 8 * cupy.dtype(dtype).itemsize // parts, dtype in ("float64", "complex128")
-        moved = Counter({("ld", bits): parts * len(rule.arrays)})
-        if options is not COUNTING:
-            moved["st", bits] += parts * len(rule.writes)
+        each, apart = numbers_in(rule, dtype)
+        bits, double = (
+            8 * cupy.dtype(dtype).itemsize // each[rule.writes[0]],
+            dtype in ("float64", "complex128"),
+        )
+        moved = accesses(rule, dtype, options, bits)
         if "on_device" in options:  # the factor, for all threads the same; counting is no load or store
-            moved["ld", 64 if double else 32] += parts
+            moved["ld", 64 if double else 32] += apart
+        if "gathers" in options:  # the number of the row
+            moved["ld", 64] += 1
         assert kernel.accesses() == moved, case
-        assert len(kernel.atomics()) == parts * ("mode" in options), case
+        assert len(kernel.atomics()) == apart * ("mode" in options), case
         for operation in kernel.atomics():
             assert re.search(r"\.ADD\.(E\.)?64|\.add\.u64", operation), case
         assert kernel.local_accesses() == [], case
         assert kernel.local_bytes == 0, case
-        assert bool(kernel.float64()) == double, case
-        assert kernel.registers <= 80, case  # 768 threads on a multiprocessor, or more
+        assert "gathers" in options or bool(kernel.float64()) == double, case  # a row by division
+        # 768 threads on a multiprocessor, or more; with all options and both parts of a complex128, 640.
+        assert kernel.registers <= (80 if apart == each[rule.writes[0]] else 96), case
 
 
 def test_wide_kernels_move_each_array_once_by_128_bits(architecture):
     for case, kernel in compiler.compile_sources(sources(WIDE), architecture).items():
         rule, dtype, options = WIDE[case]
-        moved = Counter()
-        for bits in (128, 8 * cupy.dtype(dtype).itemsize):  # the last few elements go one by one
-            moved["ld", bits] += len(rule.arrays)
-            moved["st", bits] += 0 if options.get("mode") == "count" else len(rule.writes)
+        bits = 8 * cupy.dtype(dtype).itemsize // (2 if dtype in COMPLEX else 1)
+        # The last few elements go one by one.
+        moved = accesses(rule, dtype, options, 128) + accesses(rule, dtype, options, bits)
+        double = dtype in ("float64", "complex128")
         if "on_device" in options:
-            moved["ld", 64 if dtype == "float64" else 32] += 1
-        assert kernel.accesses() == +moved, case
+            moved["ld", 64 if double else 32] += 1
+        assert kernel.accesses() == moved, case
         assert kernel.local_accesses() == [], case
         assert kernel.local_bytes == 0, case
-        assert bool(kernel.float64()) == (dtype == "float64"), case
+        assert bool(kernel.float64()) == double, case
         assert kernel.registers <= 128, case  # 512 threads on a multiprocessor, or more
 
 
@@ -168,9 +211,15 @@ def test_arithmetic_is_that_of_ieee_754(ptx):
         compute = "f64" if dtype in ("float64", "complex128") else "f32"
         operations = [op.replace(".ftz", "") for op in kernel.special_functions()]
         # In a wide kernel, once for each element of a pack, and once for those behind the last pack.
-        often = elements_a_thread(dtype) + 1 if case in WIDE else 2 if dtype in COMPLEX else 1
-        wanted = [f"div.rn.{compute}"] * (often * rule.body.count("/"))
-        wanted += [f"sqrt.rn.{compute}"] * (often * rule.body.count("sqrt"))
+        _, apart = numbers_in(rule, dtype)
+        often = elements_a_thread(dtype) + 1 if case in WIDE else apart
+        nodes = list(ast.walk(rule.elements(dtype in COMPLEX).tree()))
+        quotients = [ast.unparse(n) for n in nodes if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Div)]
+        roots = [ast.unparse(n) for n in nodes if isinstance(n, ast.Call) and n.func.id == "sqrt"]
+        if rule.couples and dtype in COMPLEX:  # what is real is computed once for both parts
+            quotients, roots = set(quotients), set(roots)
+        wanted = [f"div.rn.{compute}"] * (often * len(quotients))
+        wanted += [f"sqrt.rn.{compute}"] * (often * len(roots))
         assert sorted(operations) == wanted, case
         assert kernel.contractions() == [], case
 
