@@ -14,7 +14,7 @@ from gpuprop.backends.base import Backend, Mode, clip_factor
 from gpuprop.backends.checks import adopted, checked, dtypes_of
 from gpuprop.backends.cpu import reductions, threads
 from gpuprop.backends.cpu.intrinsics import converts_half
-from gpuprop.backends.cpu.layouts import Plan, are_alike, as_bits, plan_of, plan_of_rows
+from gpuprop.backends.cpu.layouts import Plan, RowPlan, are_alike, as_bits, plan_of, plan_of_rows
 from gpuprop.backends.cpu.loops import Loops
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
@@ -31,7 +31,7 @@ class CPUBackend(Backend):
         self._plain = NumPyBackend()
         #: For contiguous arrays, by what is the same for all shapes.
         self._vectors: dict[tuple[Rule, str, Mode], Loops] = {}
-        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._plans: dict[tuple[Any, ...], Plan | RowPlan] = {}
 
     def describe(self) -> str:
         n = threads.get_num_threads()
@@ -47,7 +47,7 @@ class CPUBackend(Backend):
         rows: Any = None,
     ) -> None:
         mode: Mode = "plain" if skipped is None else "skip"
-        if rows is None and self._ran_at_once(mode, rule, arrays, scalars, clock, skipped):
+        if self._ran_at_once(mode, rule, arrays, scalars, clock, skipped, rows):
             return
         if not self._ran(mode, rule, arrays, scalars, clock, skipped, rows):
             self._plain.update(rule, arrays, scalars, clock, skipped, rows)
@@ -65,28 +65,29 @@ class CPUBackend(Backend):
     ) -> bool:
         """Run the loops of this mode; False where there are none for such arrays."""
         arrays = adopted(self, rule, arrays)
-        if rows is None and self._ran_at_once(mode, rule, arrays, scalars, clock, counter):
+        if self._ran_at_once(mode, rule, arrays, scalars, clock, counter, rows):
             return True
         x = checked(self, rule, arrays, rows)[len(rule.reads)]
         if not _converts(x.dtype) or arrays[0].size == 0:
             return False
-        if rows is not None:
-            loops, views = plan_of_rows(rule, mode, arrays)
-        else:
+        plan: Plan | RowPlan
+        if rows is None:
             plan = plan_of(rule, mode, arrays)
-            if plan.is_flat and plan.axes is None:
-                self._vectors[rule, x.dtype.char, mode] = plan.loops
-            else:
-                if len(self._plans) == MOST_PLANS:
-                    self._plans.clear()
-                self._plans[_kind(rule, mode, arrays)] = plan
-            loops, views = plan.loops, plan.views(arrays)
-        if not loops.run(views, scalars, clock, counter, checked=True, rows=rows):
+            is_vector = plan.is_flat and plan.axes is None
+        else:
+            plan, is_vector = plan_of_rows(rule, mode, arrays), False
+        if is_vector:
+            self._vectors[rule, x.dtype.char, mode] = plan.loops
+        else:
+            if len(self._plans) == MOST_PLANS:
+                self._plans.clear()
+            self._plans[_kind(rule, mode, arrays, rows)] = plan
+        if not plan.loops.run(plan.views(arrays), scalars, clock, counter, checked=True, rows=rows):
             raise AssertionError(f"{rule} ran on nothing: its compiled checks refuse what Python's let pass")
         return True
 
     def _ran_at_once(
-        self, mode: Mode, rule: Rule, arrays: Any, scalars: Any, clock: Any, counter: Any
+        self, mode: Mode, rule: Rule, arrays: Any, scalars: Any, clock: Any, counter: Any, rows: Any
     ) -> bool:
         """Run on arrays of a kind that has been seen; what is compiled checks them in nanoseconds."""
         first = arrays[0]
@@ -94,17 +95,23 @@ class CPUBackend(Backend):
             return False
         dtype, shape, strides = first.dtype, first.shape, first.strides
         is_vector = first.flags.forc
+        if rows is not None:
+            is_vector, shape = False, arrays[-1].shape
+            if first.shape != (len(rows), *shape[1:]):
+                return False
         is_mixed = rule.reals and dtype.kind == "c"
         for array in arrays:
             # Numba may take a foreign byte order for its own, and is slow to say what layouts it knows.
-            if type(array) is not np.ndarray or array.shape != shape:
+            if type(array) is not np.ndarray or (
+                array.shape != shape and (rows is None or array is not first)
+            ):
                 return False
             if array.dtype is not dtype and array.dtype != dtype and not is_mixed:
                 return False
             if array.strides != strides:
                 is_vector = False
         if is_mixed:
-            is_vector = are_alike(arrays)
+            is_vector = rows is None and are_alike(arrays)
             if [array.dtype for array in arrays] != dtypes_of(rule, dtype):
                 return False
         try:
@@ -114,11 +121,11 @@ class CPUBackend(Backend):
                 if dtype.itemsize == 2:
                     views = as_bits(views)
             else:
-                plan = self._plans[_kind(rule, mode, arrays)]
+                plan = self._plans[_kind(rule, mode, arrays, rows)]
                 loops, views = plan.loops, plan.views(arrays)
             if dtype is not loops.given and dtype != loops.given:
                 return False
-            return loops.run(views, scalars, clock, counter)
+            return loops.run(views, scalars, clock, counter, rows=rows)
         except KeyError:  # not compiled yet: the full checks will tell
             return False
         except TypeError as error:  # as of an array that is read-only
@@ -137,9 +144,10 @@ def _converts(dtype: np.dtype) -> bool:
     return dtype != np.float16 or converts_half()
 
 
-def _kind(rule: Rule, mode: Mode, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
-    first = arrays[0]
-    return rule, mode, first.dtype.char, first.shape, *[array.strides for array in arrays]
+def _kind(rule: Rule, mode: Mode, arrays: Sequence[np.ndarray], rows: Any) -> tuple[Any, ...]:
+    # Any number of rows is of one kind.
+    shape = arrays[0].shape if rows is None else (None, *arrays[-1].shape)
+    return rule, mode, arrays[0].dtype.char, shape, *[array.strides for array in arrays]
 
 
 def _cpu_name() -> str:

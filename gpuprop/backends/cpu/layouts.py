@@ -35,6 +35,20 @@ class Plan(NamedTuple):
         return as_bits(arrays)
 
 
+class RowPlan(NamedTuple):
+    """As `Plan`, for some rows; the arrays are so many elements wide, where they are contiguous."""
+
+    loops: Loops
+    width: int | None
+
+    def views(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        if self.width == 1:
+            arrays = [array.reshape(-1) for array in arrays]
+        elif self.width is not None and arrays[0].ndim != 2:
+            arrays = [array.reshape(len(array), self.width) for array in arrays]
+        return as_bits(arrays)
+
+
 def as_bits(arrays: Sequence[Any]) -> Sequence[Any]:
     """Numba has no arithmetic in 16 bits, but can move them."""
     return [array.view(np.uint16) for array in arrays] if arrays[0].dtype.itemsize == 2 else arrays
@@ -56,15 +70,15 @@ def plan_of(rule: Rule, mode: Mode, arrays: Sequence[Any]) -> Plan:
     return Plan(loops(rule, dtype, mode, Layout(views[0].ndim, in_rows, is_complex, one_by_one)), axes, False)
 
 
-def plan_of_rows(rule: Rule, mode: Mode, arrays: Sequence[Any]) -> tuple[Loops, Sequence[Any]]:
-    """The loops for some rows of arrays, and what they take of these."""
+def plan_of_rows(rule: Rule, mode: Mode, arrays: Sequence[Any]) -> RowPlan:
+    """For some rows of arrays."""
     x = arrays[len(rule.reads)]
-    if all(array.flags.c_contiguous for array in arrays):
-        width = math.prod(x.shape[1:])
-        arrays = [array.reshape(len(array), width) if width > 1 else array.reshape(-1) for array in arrays]
-    ndim = arrays[0].ndim
-    layout = Layout(ndim, ndim > 1 and _end_in_rows(arrays), x.dtype.kind == "c", is_gathered=True)
-    return loops(rule, real_dtype(x.dtype), mode, layout), as_bits(arrays)
+    width = math.prod(x.shape[1:]) if all(array.flags.c_contiguous for array in arrays) else None
+    plan = RowPlan(None, width)  # type: ignore[arg-type]
+    views = plan.views(arrays)
+    ndim = views[0].ndim
+    layout = Layout(ndim, ndim > 1 and _end_in_rows(views), x.dtype.kind == "c", is_gathered=True)
+    return RowPlan(loops(rule, real_dtype(x.dtype), mode, layout), width)
 
 
 def are_alike(arrays: Sequence[Any]) -> bool:

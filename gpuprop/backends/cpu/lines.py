@@ -9,6 +9,8 @@ from gpuprop.backends.base import Mode
 from gpuprop.rules import Rule
 from gpuprop.rules.arithmetic import PREFIX
 
+#: Rows from the one that is fetched to the one that is updated: a row anywhere in memory takes its time.
+AHEAD = 16
 #: Elements of strided arrays that are brought together at a time, for the vectorised loop.
 BLOCK = 64
 
@@ -88,6 +90,7 @@ def strided_lines(rule: Rule, mode: Mode, layout: Layout, arguments: Iterable[st
     arrays, first = [f"array_{name}" for name in rule.arrays], f"array_{rule.arrays[0]}"
     couples = layout.is_complex and rule.couples
     parts = 2 if layout.is_complex and not couples else 1
+    ahead = layout.is_gathered and layout.in_rows and layout.axes == 2
     before, vectors, fetch, bring_back = [f"length = {first}.shape[{last}]"], [], [], []
     loops = [f"for i{axis} in range({first}.shape[{axis}]):" for axis in outer]
     loops += [] if layout.in_rows else [f"for start in range(0, length, {BLOCK}):"]
@@ -98,6 +101,11 @@ def strided_lines(rule: Rule, mode: Mode, layout: Layout, arguments: Iterable[st
                  for axis in outer]  # fmt: skip
         item = "part" if couples and name in rule.reals else "item"
         element = item if parts == 1 else "part"
+        if gathers and ahead:
+            place = f"rows[min(i0 + {AHEAD}, len(rows) - 1)] * {array}.strides[0]"
+            # A short row may lie in two lines of the cache.
+            fetch += [f"place = {place}", f"prefetch({array}, place)"]
+            fetch += [f"prefetch({array}, place + length * {array}.itemsize - 1)"]
         if layout.in_rows:
             vectors.append(f"carray(pointer({array}, {' + '.join(terms)}), (length * {parts},), {element})")
             continue

@@ -22,6 +22,8 @@ from gpuprop.rules import Rule
 #: Bytes of one array up to which one thread is used: waking a sleeping second one, which takes tens
 #: of microseconds, costs about as much as these.
 SERIAL_BYTES = 2**21
+#: Of rows that lie anywhere, which take their time to come.
+SERIAL_BYTES_OF_ROWS = 2**18
 
 #: Elements of which a loop can count all in 32 bits.
 MOST_COUNTED = 2**30
@@ -86,7 +88,7 @@ class Loops:
         if rows is not None:
             scalars = (*scalars, rows)
         checks = (checked,) if self._layout.axes else ()
-        if arrays[0].nbytes <= SERIAL_BYTES:
+        if arrays[0].nbytes <= (SERIAL_BYTES if rows is None else SERIAL_BYTES_OF_ROWS):
             return self.serial(*arrays, *scalars, *checks, clock)
         arguments = (*arrays, *scalars)
         length = len(arrays[0]) * (2 if self._is_pairs else 1)

@@ -83,6 +83,21 @@ def put_at(context, array, offset, value):
 
 
 @intrinsic
+def prefetch(context, array, offset):
+    """Have the cache line there fetched, while others are worked on."""
+
+    def generate(context, builder, signature, args):
+        place = _place(context, builder, signature, args)
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(function, [builder.bitcast(place, byte), word(1), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@intrinsic
 def memory_on_the_stack(context):
     """For a block of the widest numbers, until the function returns."""
 
@@ -127,6 +142,7 @@ FUNCTIONS = {
     "pointer": pointer,
     "element_at": element_at,
     "put_at": put_at,
+    "prefetch": prefetch,
     "memory_on_the_stack": memory_on_the_stack,
     "carray": numba.carray,
 }
