@@ -112,6 +112,7 @@ class Groups:
         Returns
         -------
         GroupsState
+            With a state for each array, by its name.
 
         Raises
         ------

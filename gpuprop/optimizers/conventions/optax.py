@@ -36,7 +36,8 @@ class Optax(Convention):
         from :math:`s` = `initial_scale` and :math:`a = v = 0`, with :math:`c = 1 / (1 - \rho^t)` at
         step :math:`t` if `bias_correction`, else 1. Epsilon is inside the root unless `eps_in_sqrt`
         is False; the learning rate is inside the velocity; `nesterov` takes the second line of x.
-        Of complex parameters optax keeps one average of :math:`|g|^2`: they are refused so far.
+        Of complex parameters there is one real average of :math:`|g|^2` for both parts:
+        ``second_moment="modulus"``.
 
         Parameters
         ----------
