@@ -193,6 +193,8 @@ def _move(
     moved = shrink * x - increment
     moved = np.where(moved < lower, lower, np.where(moved > upper, upper, moved))
     if lower_modulus is not None:
+        far = 1e9 * upper_modulus
+        moved = np.where(moved < -far, -far, np.where(moved > far, far, moved))
         modulus = np.sqrt(abs2(moved))
         limit = np.where(
             modulus < lower_modulus, lower_modulus, np.where(modulus > upper_modulus, upper_modulus, modulus)

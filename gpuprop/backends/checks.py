@@ -80,6 +80,11 @@ def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any], rows: Any
                 f"{name} has dtype {array.dtype} and {main} has {x.dtype}; beside it {name} must be real, "
                 f"of dtype {dtype}"
             )
+        if array.dtype != dtype and array.dtype == real_dtype(dtype) and name in rule.writes:
+            raise TypeError(
+                f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same, and this one is "
+                "of an optimizer with one second moment for both parts: step with that, or from init"
+            )
         if array.dtype.kind == "c" != x.dtype.kind:
             raise TypeError(
                 f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,8 @@ def own_copy(name: str, given: Any, backend: Backend | None = None) -> tuple[Bac
 
     A number that is no array is a vector of one, as in SciPy.
     """
+    if isinstance(given, Mapping):
+        raise TypeError(f"{name} is a dictionary; here it must be one array, so take each by itself")
     is_array = hasattr(given, "__dlpack__")
     backend = backend or backend_of(given if is_array else np.empty(0))
     array = numbers(backend, name, given, "the state")

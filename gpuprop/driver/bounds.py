@@ -24,7 +24,7 @@ def with_bounds(optimizer: Optimizer, bounds: Any, x: Any, backend: Backend) -> 
     real_lower, real_upper = real_bounds((lower, upper), backend)
     if not bool(np.all(real_lower <= real_upper)):
         raise ValueError("a lower bound is above its upper one, or is NaN; each pair must be (lower, upper)")
-    return optimizer.replaced(bounds=(lower, upper))
+    return optimizer._replaced(bounds=(lower, upper))
 
 
 def _two_sides(bounds: Any, n: int) -> tuple[Any, Any]:

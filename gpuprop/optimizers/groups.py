@@ -76,7 +76,7 @@ class Groups:
                     "them can be: leave out the other"
                 )
         stepping = {
-            n: o if clip_norm is None else o.replaced(clip_norm=clip_norm) for n, o in together.items()
+            n: o if clip_norm is None else o._replaced(clip_norm=clip_norm) for n, o in together.items()
         }
         vars(self).update(optimizers=MappingProxyType(together), clip_norm=clip_norm, _stepping=stepping)
 

@@ -137,7 +137,7 @@ class Options(Optimizer):
 
         return type(self), *(key(getattr(self, f.name)) for f in fields(self))
 
-    def replaced(self, **changes: Any) -> Any:
+    def _replaced(self, **changes: Any) -> Any:
         """The same with other options."""
         return replace(self, **changes)
 

@@ -26,15 +26,15 @@ class RuleOptimizer(Options):
     rule : Rule
         Reads one array, the gradient; the first that it writes are the parameters, and the others
         are the state, zero at the start.
-    weight_decay, decoupled_weight_decay, maximize, clip_value, clip_norm, bounds, modulus_bounds
-        As for `RMSProp`, around the rule: the gradient is changed before its lines, and the parameters
-        are projected behind them. Decoupled decay takes the scalar ``learning_rate`` of the rule for its
-        rate. Where a scalar of the rule has the name of an option, it is the scalar that is meant.
-    projected_gradient, parameter_average, nonfinite
-        As for `RMSProp`.
-    **scalars : float, callable or array
+    **options
         Each scalar of the rule: a number; a schedule, ``step -> float``; or an array of real numbers, one for
         each parameter. A scalar ``learning_rate`` is what ``state.rate_scale`` multiplies.
+
+        And the options of `RMSProp` around the rule: `maximize`, `clip_norm`, `clip_value`,
+        `weight_decay`, `decoupled_weight_decay` (which takes the scalar ``learning_rate`` for its rate) and
+        `projected_gradient` change the gradient or x before its lines, `bounds`, `modulus_bounds` and
+        `parameter_average` come behind them, and `nonfinite` is as there. Where a scalar of the rule has the
+        name of an option, it is the scalar that is meant.
 
     Raises
     ------
@@ -99,7 +99,7 @@ class RuleOptimizer(Options):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.user_rule, {**self.options, **self.scalars})
 
-    def replaced(self, **changes: Any) -> RuleOptimizer:
+    def _replaced(self, **changes: Any) -> RuleOptimizer:
         return RuleOptimizer(self.user_rule, **{**self.options, **self.scalars, **changes})
 
     @cached_property

@@ -34,7 +34,6 @@ NEUTRAL = {
     "shrink": 1.0,
     "lower": -math.inf,
     "upper": math.inf,
-    "upper_modulus": math.inf,
     "step_size": 1.0,
     "correction": 1.0,
     "epsilon_inside": 0.0,

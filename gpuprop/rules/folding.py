@@ -79,7 +79,8 @@ class _Folder(ast.NodeTransformer):
         if isinstance(condition, ast.Compare):
             compare = type(condition.ops[0])
             bound = _value(condition.comparators[0])
-            if (compare is ast.Gt and bound == math.inf) or (compare is ast.Lt and bound == -math.inf):
+            is_above, is_below = compare in (ast.Gt, ast.GtE), compare in (ast.Lt, ast.LtE)
+            if (is_above and bound == math.inf) or (is_below and bound == -math.inf):
                 return node.args[2]
         return node
 

@@ -26,8 +26,11 @@ x = shrink * x
 _BOUNDS = """
 x = where(x < lower, lower, where(x > upper, upper, x))
 """
-#: A modulus of 0 has no direction: it becomes real.
+#: A modulus of 0 has no direction: it becomes real. What is far outside comes nearer first, in a direction
+#: that is off by 1e-9 at most, so that its square is a number.
 _MODULUS_BOUNDS = """
+limit = 1e9 * upper_modulus
+x = where(x > limit, limit, where(x < -limit, -limit, x))
 modulus = sqrt(abs2(x))
 limit = where(modulus > upper_modulus, upper_modulus, where(modulus < lower_modulus, lower_modulus, modulus))
 x = where(modulus == limit, x, where(modulus == 0, as_complex(limit), x * (limit / modulus)))

@@ -97,11 +97,34 @@ class Rule:
         return in_parts(self.name, self.tree(), self.arrays, self.reals)
 
     def elements(self, is_complex: bool) -> Rule:
-        """The rule over real elements: of complex arrays with `couples`, that over their parts."""
+        """The rule over real elements.
+
+        Parameters
+        ----------
+        is_complex : bool
+            Whether the parameters are.
+
+        Returns
+        -------
+        Rule
+            Of complex parameters whose parts go together, that over the parts; else this one.
+        """
         return self._over_parts if is_complex and self.couples else self
 
     def parts_of(self, array: str, is_complex: bool) -> tuple[str, ...]:
-        """What `elements` calls an array: one name, or those of the real and imaginary parts."""
+        """What `elements` calls an array.
+
+        Parameters
+        ----------
+        array : str
+        is_complex : bool
+            Whether the parameters are.
+
+        Returns
+        -------
+        tuple of str
+            One name, or those of the real and imaginary parts.
+        """
         return self._parts.of[array] if is_complex and self.couples else (array,)
 
     @cached_property

@@ -19,6 +19,8 @@ from gpuprop.backends.cpu.loops import Loops
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
 
+#: Bytes of a line of the cache.
+LINE = 64
 #: Kinds of strided arrays that are known at a time.
 MOST_PLANS = 1024
 
@@ -32,6 +34,13 @@ class CPUBackend(Backend):
         #: For contiguous arrays, by what is the same for all shapes.
         self._vectors: dict[tuple[Rule, str, Mode], Loops] = {}
         self._plans: dict[tuple[Any, ...], Plan | RowPlan] = {}
+
+    def empty_like(self, x: Any, dtype: np.dtype | None = None) -> Any:
+        like = np.empty_like(x, dtype, subok=False)
+        # From the beginning of a line of the cache, a short row touches fewer of them.
+        memory = np.empty(like.nbytes + LINE, np.uint8)
+        offset = -memory.ctypes.data % LINE
+        return np.ndarray(like.shape, like.dtype, memory, offset, like.strides)
 
     def describe(self) -> str:
         n = threads.get_num_threads()

@@ -10,7 +10,7 @@ from gpuprop.rules import Rule
 from gpuprop.rules.arithmetic import PREFIX
 
 #: Rows from the one that is fetched to the one that is updated: a row anywhere in memory takes its time.
-AHEAD = 16
+AHEAD = 8
 #: Elements of strided arrays that are brought together at a time, for the vectorised loop.
 BLOCK = 64
 

@@ -44,7 +44,7 @@ def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any) -> tuple[list[An
         at = _as_rows(at)
     with backend.on_device_of(x):
         rows = _checked_rows(backend, at, x)
-        if at.ndim > 1 and grad.ndim >= at.ndim:
+        if at.ndim > 1 and grad.shape[: at.ndim] == at.shape:
             grad = grad.reshape(rows.size, *grad.shape[at.ndim :])
         return [grad, *whole_arrays], rows
 
