@@ -97,20 +97,9 @@ class Backend(ABC):
     ) -> list[Any]:
         """The factor that brings all of `grads` together to at most a norm, times the sign of each.
 
-        Parameters
-        ----------
-        grads : sequence of array, real and checked
-            On one device.
-        clip_norm : float
-        signs : sequence of float
-        skip : bool
-            Leave elements that are not finite out of the norm.
-        workspaces
-            From `workspace`.
-
-        Returns
-        -------
-        list of float, or of arrays on the device of `grads`, so that nobody waits for them
+        They are real, checked, and on one device; each has its `workspace`. To `skip` leaves elements that
+        are not finite out of the norm. The factors are numbers, or arrays on that device, so that nobody
+        waits for them.
         """
 
     def norm(self, array: Any, skip: bool) -> tuple[float, float]:
@@ -122,6 +111,14 @@ class Backend(ABC):
             largest = float(values.max()) if values.size else 0.0
             unit = largest if largest > 1e150 and math.isfinite(largest) else 1.0
             return float(self.xp.linalg.norm(values / unit)), unit
+
+    def survey(self, rows: Any) -> tuple[int, int, int]:
+        """The least and the most of some integers, and the place of one that is there twice, or -1."""
+        places = rows.argsort()
+        in_order = rows[places]
+        repeated = in_order[1:] == in_order[:-1]
+        twice = int(places[1:][repeated][0]) if bool(repeated.any()) else -1
+        return int(in_order[0]), int(in_order[-1]), twice
 
     @abstractmethod
     def describe(self) -> str:

@@ -82,8 +82,8 @@ def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any], rows: Any
             )
         if array.dtype != dtype and array.dtype == real_dtype(dtype) and name in rule.writes:
             raise TypeError(
-                f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same: this is of an "
-                "optimizer with one second moment for both parts, so step with that one, or from init"
+                f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same: step with "
+                "the optimizer whose state it is, which has one second moment for both parts, or from init"
             )
         if array.dtype.kind == "c" != x.dtype.kind:
             raise TypeError(

@@ -8,6 +8,7 @@ from typing import Any
 from gpuprop.backends import Backend, backend_of
 from gpuprop.backends.checks import check_array, checked, dtypes_of
 from gpuprop.optimizers.state import State
+from gpuprop.optimizers.steps import refusals
 from gpuprop.optimizers.steps.parts import part_of
 from gpuprop.optimizers.steps.stepping import Stepping
 from gpuprop.rules.composition import direction_of, needs_parameters
@@ -95,11 +96,24 @@ class Optimizer(Stepping):
         -----
         Of rows on a GPU, those in a NumPy array are checked on the host; those on the device are waited for.
         """
-        rule = self.rule
-        arrays: Any = self._arrays_of(rule, (x,), grad, state)
-        rows = None
+        rule, rows = self.rule, None
+        try:
+            arrays: Any = (grad, *self._reads, x, *[getattr(state, name) for name in self._kept])
+            backend = state.backend
+        except AttributeError:
+            raise refusals.foreign(state, rule) from None
+        if at is None and self._is_one_launch and state.optimizer is self:  # as most steps are
+            scalars = self._constant_scalars
+            if scalars is None or state._rate_scale != 1.0:
+                scalars = self._scalars_of(state, x)
+            if self._is_plain:
+                backend.update(rule, arrays, scalars, state._clock)
+                return
+            if state._workspace is not None:
+                backend.update(rule, arrays, scalars, state._clock, state._workspace.skipped)
+                return
         if at is not None:
-            arrays, rows = part_of(state.backend, rule, arrays, at)
+            arrays, rows = part_of(backend, rule, arrays, at)
         self._ready(rule, arrays, state, rows)()
 
     def direction(self, grad: Any, state: State, out: Any = None, x: Any = None) -> Any:

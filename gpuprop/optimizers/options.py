@@ -79,21 +79,33 @@ class Options(Optimizer):
 
     def _common_scalars(self, rate: float, has_rates: bool = False) -> dict[str, float]:
         """Those of the options, for this learning rate, or this factor of an array of such."""
-        (lower, upper), (inner, outer) = (
-            (math.nan if check.is_array(bound) else bound for bound in pair or none)
-            for pair, none in ((self.bounds, (-math.inf, math.inf)), (self.modulus_bounds, (0.0, math.inf)))
-        )
-        decay = math.nan if check.is_array(self.weight_decay) else self.weight_decay
-        by_element = self._around(has_rates).decays_by_element
-        shrinks = self.decoupled_weight_decay and not by_element and decay
+        if not self._shrinks:
+            return self._fixed_scalars
+        if self._around(has_rates).decays_by_element:
+            return self._fixed_scalars | {"decay_rate": rate}
+        return self._fixed_scalars | {"weight_decay": 0.0, "shrink": 1 - rate * self.weight_decay}
+
+    @cached_property
+    def _shrinks(self) -> bool:
+        return self.decoupled_weight_decay and (check.is_array(self.weight_decay) or self.weight_decay != 0)
+
+    @cached_property
+    def _fixed_scalars(self) -> dict[str, float]:
+        """The scalars of the options that no learning rate changes; NaN for arrays."""
+
+        def number(value: Any) -> float:
+            return math.nan if check.is_array(value) else value
+
         average = math.nan if self.parameter_average is None else self.parameter_average
+        lower, upper = map(number, self.bounds or (-math.inf, math.inf))
+        inner, outer = map(number, self.modulus_bounds or (0.0, math.inf))
         return {
             # The norm of each gradient decides anew.
             "gradient_scale": math.nan if self.clip_norm else -1.0 if self.maximize else 1.0,
             "clip_value": self.clip_value or math.inf,
-            "weight_decay": 0.0 if shrinks else decay,
-            "shrink": 1 - rate * decay if shrinks else 1.0,
-            "decay_rate": rate,
+            "weight_decay": number(self.weight_decay),
+            "shrink": 1.0,
+            "decay_rate": math.nan,
             "lower": lower,
             "upper": upper,
             "lower_modulus": inner,
@@ -167,7 +179,7 @@ class Rated(Options):
         super().__post_init__()
         self._set("learning_rate", check.rate(self.learning_rate))
 
-    @property
+    @cached_property
     def _has_rates(self) -> bool:
         return check.is_array(self.learning_rate)
 

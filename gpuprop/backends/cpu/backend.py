@@ -65,7 +65,10 @@ class CPUBackend(Backend):
         self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], rows: Any = None
     ) -> int:
         clock, count = np.zeros(2, np.int64), np.zeros(1, np.int64)
-        if not self._ran("count", rule, arrays, scalars, clock, count, rows):
+        mode: Mode = "count"
+        if self._ran_at_once(mode, rule, arrays, scalars, clock, count, rows):
+            return int(count[0])
+        if not self._ran(mode, rule, arrays, scalars, clock, count, rows):
             return self._plain.count_nonfinite(rule, arrays, scalars, rows)
         return int(count[0])
 
@@ -141,6 +144,9 @@ class CPUBackend(Backend):
             if "No matching definition" not in str(error):
                 raise
             return False
+
+    def survey(self, rows: np.ndarray) -> tuple[int, int, int]:
+        return reductions.survey_of_rows()(rows)
 
     def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skip: bool, workspaces: Any) -> list[Any]:
         sums = [reductions.sum_of_squares(g, skip) if _converts(g.dtype) else math.inf for g in grads]

@@ -85,10 +85,11 @@ class Loops:
         """
         if counter is not None:
             scalars = (*scalars, counter)
+        most = SERIAL_BYTES
         if rows is not None:
-            scalars = (*scalars, rows)
+            scalars, most = (*scalars, rows), SERIAL_BYTES_OF_ROWS
         checks = (checked,) if self._layout.axes else ()
-        if arrays[0].nbytes <= (SERIAL_BYTES if rows is None else SERIAL_BYTES_OF_ROWS):
+        if arrays[0].nbytes <= most:
             return self.serial(*arrays, *scalars, *checks, clock)
         arguments = (*arrays, *scalars)
         length = len(arrays[0]) * (2 if self._is_pairs else 1)

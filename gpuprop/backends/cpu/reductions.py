@@ -1,4 +1,4 @@
-"""Sums over a whole array on the CPU: in float64, and the same bits for any number of threads."""
+"""Of a whole array on the CPU: sums in float64, the same bits for any number of threads; and what rows are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 from gpuprop.backends.cpu import threads
 from gpuprop.backends.cpu.intrinsics import as_it_is, from_brain, from_half
@@ -102,3 +102,33 @@ def _square(v):
 @njit
 def _finite_square(v):
     return v * v if v - v == v - v else 0.0
+
+
+@cache
+def survey_of_rows() -> Callable[..., tuple[int, int, int]]:
+    """The place of one that is there twice, or -1, beside the least and the most."""
+    rows: Any = types.Array(types.int64, 1, "C", readonly=True)
+    return njit(types.UniTuple(types.int64, 3)(rows), nogil=True)(_survey)
+
+
+def _survey(rows):
+    least = most = rows[0]
+    is_ascending = True
+    for i in range(1, len(rows)):
+        is_ascending = is_ascending and rows[i] > rows[i - 1]
+        least, most = min(least, rows[i]), max(most, rows[i])
+    if is_ascending:
+        return least, most, -1
+    # Places by the hash of what is there, 0 for none; by the multiplier of Fibonacci hashing.
+    bits = 4
+    while (1 << bits) < 2 * len(rows):
+        bits += 1
+    places, last = np.zeros(1 << bits, np.int64), (1 << bits) - 1
+    for i in range(len(rows)):
+        at = np.int64((np.uint64(rows[i]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
+        while places[at]:
+            if rows[places[at] - 1] == rows[i]:
+                return least, most, i
+            at = (at + 1) & last
+        places[at] = i + 1
+    return least, most, -1

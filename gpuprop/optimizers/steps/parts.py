@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.backends import Backend
+from gpuprop.backends import Backend, backend_of
 from gpuprop.backends.checks import adopted, check_array
 from gpuprop.rules import Rule
 
@@ -66,27 +66,23 @@ def _checked_rows(backend: Backend, rows: Any, x: Any) -> Any:
     """As a vector of int64 where the arrays are, none of it negative."""
     if not x.ndim:
         raise IndexError("x is one number without an axis, of which there are no rows; leave out at")
-    length, on_host = x.shape[0], isinstance(rows, np.ndarray)
-    rows = rows.reshape(-1).astype(np.int64, copy=False)
+    # Rows on the host are surveyed there, whatever the device.
+    surveyor = backend if isinstance(rows, backend.xp.ndarray) else backend_of(rows)
+    length, rows = x.shape[0], rows.reshape(-1).astype(np.int64, order="C", copy=False)
     if not rows.size:
         return backend.asarray(rows)
-    is_ascending = on_host and bool((rows[1:] > rows[:-1]).all())
-    least, most = (int(rows[0]), int(rows[-1])) if is_ascending else (int(rows.min()), int(rows.max()))
+    least, most, twice = surveyor.survey(rows)
     if least < -length or most >= length:
         raise IndexError(f"at has rows from {least} to {most}, and x has {length}: 0 to {length - 1}")
     if least < 0:
-        rows, is_ascending = rows + length * (rows < 0), False
-    if not is_ascending:
-        # Half as wide, a number takes half the time.
-        in_order = rows.astype(np.int32 if length < 2**31 else np.int64)
-        in_order.sort()
-        repeated = in_order[1:] == in_order[:-1]
-        if bool(repeated.any()):
-            raise IndexError(
-                f"at has row {int(in_order[1:][repeated][0])} more than once; add up the gradients of a row, "
-                "and step it once (numpy.unique with return_inverse, and numpy.add.at)"
-            )
-    return backend.xp.ascontiguousarray(backend.xp.asarray(rows))
+        rows = rows + length * (rows < 0)
+        _, _, twice = surveyor.survey(rows)
+    if twice >= 0:
+        raise IndexError(
+            f"at has row {int(rows[twice])} more than once; add up the gradients of a row, and step it once "
+            "(numpy.unique with return_inverse, and numpy.add.at)"
+        )
+    return backend.asarray(rows)
 
 
 def _is_integer(item: Any) -> bool:

@@ -79,9 +79,19 @@ class Stepping(ABC):
         return tuple(scalars[name] for name in self.rule.scalars)
 
     @cached_property
+    def _is_one_launch(self) -> bool:
+        """Whether nothing comes before the launch that makes the step."""
+        return self.nonfinite != "raise" and self.clip_norm is None
+
+    @cached_property
     def _is_plain(self) -> bool:
-        """Whether a step is one launch and nothing else."""
+        """Whether that launch counts nothing, either."""
         return self.nonfinite == "propagate" and self.clip_norm is None
+
+    @cached_property
+    def _kept(self) -> tuple[str, ...]:
+        """The names of the arrays of a state."""
+        return self.rule.writes[1:]
 
     @cached_property
     def _reads(self) -> tuple[Any, ...]:
@@ -98,11 +108,11 @@ class Stepping(ABC):
     def _arrays_of(self, rule: Rule, parameters: tuple[Any, ...], grad: Any, state: State) -> tuple[Any, ...]:
         """The arrays of a rule, from those that a step is given."""
         try:
+            arrays = (grad, *self._reads, *parameters, *[getattr(state, name) for name in rule.writes[1:]])
             _ = state.backend
-            own = [getattr(state, name) for name in rule.writes[1:]]
         except AttributeError:
             raise refusals.foreign(state, rule) from None
-        return grad, *self._reads, *parameters, *own
+        return arrays
 
     def _ready(
         self, rule: Rule, arrays: tuple[Any, ...], state: State, rows: Any = None, scale: Any = None
@@ -114,12 +124,7 @@ class Stepping(ABC):
         last = state.optimizer
         if last is not self:
             self._take_over(rule, arrays, state)
-        scalars = self._constant_scalars
-        if scalars is None or state._rate_scale != 1.0:
-            backend = state.backend
-            if backend.name == "gpu" and self._has_a_past and backend.is_capturing(arrays[len(rule.reads)]):
-                raise refusals.captured("learning rate or its bias correction changes with the step")
-            scalars = self._scaled(state._rate_scale) if scalars else self._scalars_now(state)
+        scalars = self._scalars_of(state, arrays[len(rule.reads)])
         update: Callable[[], None]
         if self._is_plain:
             update = partial(state.backend.update, rule, arrays, scalars, state._clock, None, rows)
@@ -131,8 +136,14 @@ class Stepping(ABC):
         update()
         state.optimizer = self  # type: ignore[assignment]
 
-    def _scalars_now(self, state: State) -> tuple[float, ...]:
-        return self._ordered(self._scalars_at(state._clock.item(1), state._rate_scale))
+    def _scalars_of(self, state: State, x: Any) -> tuple[Any, ...]:
+        """The scalars of the next step of `state`, in the order of the rule."""
+        scalars, scale = self._constant_scalars, state._rate_scale
+        if scalars is not None:
+            return scalars if scale == 1.0 or not scalars else self._scaled(scale)
+        if state.backend.name == "gpu" and self._has_a_past and state.backend.is_capturing(x):
+            raise refusals.captured("learning rate or its bias correction changes with the step")
+        return self._ordered(self._scalars_at(state._clock.item(1), scale))
 
     def _scaled(self, rate_scale: float) -> tuple[float, ...]:
         """The scalars, where no step but only that factor changes them."""
@@ -158,10 +169,13 @@ class Stepping(ABC):
         x = arrays[len(rule.reads)]
         if self.nonfinite == "raise" and backend.is_capturing(x):
             raise refusals.captured('nonfinite="raise" must wait for what the device finds')
-        self._provide_workspace(rule, arrays, state, rows)
+        if state._workspace is None:
+            self._provide_workspace(rule, arrays, state, rows)
         if self.clip_norm is not None:
             if scale is None:
-                grad = as_real(backend, checked(backend, rule, arrays, rows)[0])
+                grad = backend.adopt("grad", arrays[0])
+                check_array(backend, "grad", grad, written=False)
+                grad = as_real(backend, grad)
                 (scale,) = backend.clip_scales([grad], self.clip_norm, [self._sign], skip, [state._workspace])
             # In place of the NaN that stood for a scalar which each gradient decides anew.
             place = rule.scalars.index(self._scale_of_gradient)
