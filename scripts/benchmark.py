@@ -46,13 +46,19 @@ SIZES = [2, 10**2, 10**3, 10**4, 10**5, 10**6, 10**7, 2 * 10**7, 10**8]
 ARRAYS_AT_ONCE = 11
 #: Seconds of one contender in a round: on a GPU so long that the first launch, and the wait, do not count.
 ROUND = {"cpu": 2e-3, "gpu": 2e-2}
+#: Of an array of rates.
 VARIANTS = {
-    "plain": gpuprop.RMSProp(),
-    "momentum": gpuprop.RMSProp(momentum=0.9),
+    "plain": lambda rates: gpuprop.RMSProp(),
+    "momentum": lambda rates: gpuprop.RMSProp(momentum=0.9),
     # A constant gradient has no variance: so slow an average has not forgotten its start by then.
-    "centered": gpuprop.RMSProp(rho=0.9999, centered=True),
-    "momentum+centered": gpuprop.RMSProp(rho=0.9999, momentum=0.9, centered=True),
+    "centered": lambda rates: gpuprop.RMSProp(rho=0.9999, centered=True),
+    "momentum+centered": lambda rates: gpuprop.RMSProp(rho=0.9999, momentum=0.9, centered=True),
+    "modulus": lambda rates: gpuprop.RMSProp(second_moment="modulus"),
+    "rates": lambda rates: gpuprop.RMSProp(rates),
+    "average": lambda rates: gpuprop.RMSProp(parameter_average=0.999),
 }
+#: Those of complex parameters, whose parts have the dtype.
+COMPLEX = {"modulus"}
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -115,9 +121,11 @@ def measure(
     """Seconds of a step in each round by contender, and why others are absent."""
     xp = backend.xp
     # Gradients away from zero keep every contender's numbers ordinary: no denormals, no NaN.
-    grad = xp.linspace(0.5, 1.5, size, dtype=dtype)
-    optimizer = VARIANTS[variant]
-    state = {name: xp.empty_like(grad) for name in optimizer.rule.writes[1:]}
+    rates = xp.linspace(0.5, 1.5, size, dtype=dtype)
+    grad = rates * np.result_type(dtype, "complex64").type(1 + 1j) if variant in COMPLEX else rates.copy()
+    optimizer = VARIANTS[variant](0.1 * rates)
+    reals = optimizer.rule.reals
+    state = {name: xp.empty_like(rates if name in reals else grad) for name in optimizer.rule.writes[1:]}
     problem = Problem(backend, optimizer, grad, xp.empty_like(grad), state)
     steps, absent, calls = {}, {}, {}
     for name in names:
@@ -195,7 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         times, left_out = measure(backend, variant, size, dtype, options.contenders, options.rounds)
         absent |= left_out
-        moved = size * bandwidth.bytes_per_parameter(VARIANTS[variant].rule, itemsize)
+        rule = VARIANTS[variant](np.ones(2)).rule
+        moved = size * bandwidth.bytes_per_parameter(rule, itemsize, variant in COMPLEX)
         row = {"variant": variant, "size": size, "dtype": dtype, "bytes_per_step": moved, **summary(times)}
         rows.append(row)
         print_table(row, peak)

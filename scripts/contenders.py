@@ -58,8 +58,9 @@ def gpuprop_step(problem: Problem) -> Step:
 
 @contender("floor")
 def memory_floor(problem: Problem) -> Step:
-    arrays = problem.grad, problem.x, *problem.state.values()
-    kernel = bandwidth.floor(problem.backend, len(arrays) - 1)
+    rule, is_complex = problem.optimizer.rule, problem.x.dtype.kind == "c"
+    kernel = bandwidth.floor(problem.backend, *bandwidth.numbers_moved(rule, is_complex))
+    arrays = problem.grad, *problem.optimizer._reads, problem.x, *problem.state.values()
     return lambda: kernel(*arrays)
 
 
@@ -69,6 +70,7 @@ def article(problem: Problem) -> Step:
     xp, p = problem.backend.xp, problem.optimizer
     if p.momentum or p.centered:
         raise Absent("the article has neither momentum nor a centred average")
+    only_numbers(problem)
     w, s, grad = problem.x, problem.state["square_average"], problem.grad
 
     def step() -> Any:
@@ -80,7 +82,15 @@ def article(problem: Problem) -> Step:
     return step
 
 
+def only_numbers(problem: Problem) -> None:
+    """Refuse what only gpuprop has: complex moduli, arrays of rates, averages of the parameters."""
+    rule = problem.optimizer.rule
+    if rule.reals or len(rule.reads) > 1 or "parameter_average" in rule.writes:
+        raise Absent("it has no such option, or not in this step")
+
+
 def torch_rmsprop(problem: Problem, **options: Any) -> Any:
+    only_numbers(problem)
     try:
         import torch
     except ImportError:

@@ -12,13 +12,25 @@ from gpuprop.backends import Backend
 from gpuprop.rules import Rule
 
 
-def bytes_per_parameter(rule: Rule, itemsize: int) -> int:
-    """What one update must move: every array is read, and the written ones are written too."""
-    return (len(rule.reads) + 2 * len(rule.writes)) * itemsize
+def numbers_moved(rule: Rule, is_complex: bool = False) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Real numbers a parameter in each array that an update reads, and in each that it reads and writes."""
+
+    def each(names: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(2 if is_complex and name not in rule.reals else 1 for name in names)
+
+    return each(rule.reads), each(rule.writes)
 
 
-def floor(backend: Backend, written: int = 2) -> Callable[..., None]:
-    """A kernel ``(grad, *arrays)`` that reads all of these and writes all but the first.
+def bytes_per_parameter(rule: Rule, itemsize: int, is_complex: bool = False) -> int:
+    """What one update must move, in reals of `itemsize`: it reads all arrays, and writes some of them."""
+    reads, writes = numbers_moved(rule, is_complex)
+    return (sum(reads) + 2 * sum(writes)) * itemsize
+
+
+def floor(
+    backend: Backend, reads: tuple[int, ...] = (1,), writes: tuple[int, ...] = (1, 1)
+) -> Callable[..., None]:
+    """A kernel of arrays that reads all of them and writes the last.
 
     No update that needs these streams, five for ``(grad, x, s)``, can be faster than memory allows
     this to be. It is written apart from the kernels that it is held against. What is positive stays
@@ -27,28 +39,29 @@ def floor(backend: Backend, written: int = 2) -> Callable[..., None]:
     Parameters
     ----------
     backend : Backend
-    written : int
-        Number of `arrays`.
+    reads, writes : tuple of int
+        For each array that is only read, and each that is written, 2 if it is complex and 1 if not.
     """
-    arrays = [f"a{k}" for k in range(written)]
     if backend.name == "gpu":
-        return _gpu_floor(backend, arrays)
+        return _gpu_floor(backend, reads, writes)
     import numba
 
     from gpuprop.backends.cpu import threads
     from gpuprop.backends.cpu.pool import run_in_pool
 
-    names = ", ".join(["grad", *arrays])
-    parts = ", ".join(f"{a}[start:stop]" for a in ["grad", *arrays])
+    names = [f"a{k}" for k in range(len(reads) + len(writes))]
+    last = zip(names[len(reads) :], writes, strict=True)
+    real = ".real" if max(reads + writes) == 2 else ""
     source = f"""
-def one({names}):
-    for i in range(grad.size):
-        {"; ".join(f"{a}[i] += grad[i]" for a in arrays)}
+def one({", ".join(names)}):
+    for i in range(a0.size):
+        value = {" + ".join(f"{a}[i]" for a in names[: len(reads)])}
+        {"; ".join(f"{a}[i] += value{'' if parts == 2 else real}" for a, parts in last)}
 
-def many({names}, chunks):
+def many({", ".join(names)}, chunks):
     for chunk in numba.prange(chunks):
-        start, stop = chunk * grad.size // chunks, (chunk + 1) * grad.size // chunks
-        one({parts})
+        start, stop = chunk * a0.size // chunks, (chunk + 1) * a0.size // chunks
+        one({", ".join(f"{a}[start:stop]" for a in names)})
 """
     compiled: dict[str, Any] = {"numba": numba}
     exec(source, compiled)
@@ -68,35 +81,43 @@ def many({names}, chunks):
     return run
 
 
-def _gpu_floor(backend: Backend, names: list[str]) -> Callable[..., None]:
+def _gpu_floor(backend: Backend, reads: tuple[int, ...], writes: tuple[int, ...]) -> Callable[..., None]:
     """By 128 bits, as a GPU is fastest."""
     from gpuprop.backends.gpu.wide import HEADERS, TYPES
 
-    loads = " ".join(f"pack p{a} = {a}[i];" for a in names)
-    adds = " ".join(f"p{a}.v[k] += g.v[k];" for a in names)
-    stores = " ".join(f"{a}[i] = p{a};" for a in names)
-    rest = " ".join(f"{a}[i].v[k] += grad[i].v[k];" for a in names)
+    parts = (*reads, *writes)
+    last, at = range(len(reads), len(parts)), range(len(parts))
+
+    def adds(element: str) -> str:
+        """To each part of what is written, the parts of what is read."""
+        read = [
+            " + ".join(element.format(j, reads[j], i * (reads[j] - 1)) for j in range(len(reads)))
+            for i in (0, 1)
+        ]
+        return " ".join(
+            f"{element.format(j, parts[j], i)} += {read[i]};" for j in last for i in range(parts[j])
+        )
+
+    arguments = [f"{'const ' * (j < len(reads))}pack<{parts[j]}> *a{j}" for j in at]
     source = f"""
-    struct __align__(16) pack {{ real v[16 / sizeof(real)]; }};
-    extern "C" __global__ void gpuprop_floor(
-        const pack *grad, {", ".join(f"pack *{a}" for a in names)}, long long size
-    ) {{
+    template <int PARTS> struct __align__(16) pack {{ real v[PARTS * (16 / sizeof(real))]; }};
+    extern "C" __global__ void gpuprop_floor({", ".join(arguments)}, long long size) {{
         const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x, n = 16 / sizeof(real);
         if ((i + 1) * n <= size) {{
-            const pack g = grad[i];
-            {loads}
-            for (int k = 0; k < n; k++) {{ {adds} }}
-            {stores}
-        }} else for (int k = 0; i * n + k < size; k++) {{ {rest} }}
+            {" ".join(f"pack<{parts[j]}> p{j} = a{j}[i];" for j in at)}
+            for (int k = 0; k < n; k++) {{ {adds("p{}.v[{} * k + {}]")} }}
+            {" ".join(f"a{j}[i] = p{j};" for j in last)}
+        }} else for (int k = 0; i * n + k < size; k++) {{ {adds("a{}[i].v[{} * k + {}]")} }}
     }}"""
     kernels = {
         dtype: backend.xp.RawKernel(f"{HEADERS.get(dtype, '')}typedef {real} real;{source}", "gpuprop_floor")
         for dtype, real in TYPES.items()
     }
 
-    def run(grad, *arrays):
-        blocks = -(-grad.nbytes // (16 * 256))
-        kernels[grad.dtype.name]((blocks,), (256,), (grad, *arrays, grad.size))
+    def run(*arrays):
+        dtype = arrays[0].real.dtype
+        blocks = -(-arrays[0].size // (16 // dtype.itemsize * 256))
+        kernels[dtype.name]((blocks,), (256,), (*arrays, arrays[0].size))
 
     return run
 

@@ -8,19 +8,29 @@ from gpuprop.measure import bandwidth
 
 def test_traffic_of_rmsprop():
     assert bandwidth.bytes_per_parameter(RMSProp().rule, 4) == 20  # reads grad, x, s; writes x, s
+    rule = RMSProp(second_moment="modulus", parameter_average=0.9).rule
+    assert bandwidth.bytes_per_parameter(rule, 4, is_complex=True) == 2 * 4 + 2 * (2 + 1 + 2) * 4
 
 
 @pytest.mark.parametrize(
-    ("written", "size"),
-    [(2, 3), (2, 1_000_003), (4, 3), pytest.param(4, 1_000_003, marks=pytest.mark.slow)],
+    ("reads", "writes", "size"),
+    [
+        ((1,), (1, 1), 3),
+        ((1,), (1, 1), 1_000_003),
+        ((2, 1), (2, 1), 1003),
+        pytest.param((1, 1), (1, 1, 1, 1), 1_000_003, marks=pytest.mark.slow),
+    ],
 )
-def test_the_floor_touches_every_element_once(compiled, size, written):
-    arrays = [compiled.asarray(np.arange(size) + k, "float32") for k in range(written + 1)]
-    grad, *before = [compiled.to_host(a).copy() for a in arrays]
-    bandwidth.floor(compiled, written)(*arrays)
-    np.testing.assert_array_equal(compiled.to_host(arrays[0]), grad)
-    for array, old in zip(arrays[1:], before, strict=True):
-        np.testing.assert_array_equal(compiled.to_host(array), old + grad)
+def test_the_floor_touches_every_element_once(compiled, size, reads, writes):
+    numbers = np.arange(size) % 1000
+    hosts = [(numbers * (1 + 2j) + k if parts == 2 else numbers + k).astype("complex64" if parts == 2 else "float32")
+             for k, parts in enumerate(reads + writes)]  # fmt: skip
+    arrays = [compiled.asarray(host) for host in hosts]
+    bandwidth.floor(compiled, reads, writes)(*arrays)
+    read = sum(hosts[: len(reads)])
+    for k, (array, old) in enumerate(zip(arrays, hosts, strict=True)):
+        added = 0 if k < len(reads) else read if (reads + writes)[k] == 2 else read.real
+        np.testing.assert_array_equal(compiled.to_host(array), old + added)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -48,10 +48,13 @@ def test_variants_have_their_own_floor(tmp_path):
     report = tmp_path / "report.json"
     done = run(
         "--device", "cpu", "--sizes", 1000, "--rounds", 1, "--dtypes", "float32", "--json", report,
-        "--variants", "plain", "momentum+centered", "--contenders", "gpuprop", "floor", "article",
+        "--variants", "plain", "momentum+centered", "modulus", "rates", "average",
+        "--contenders", "gpuprop", "floor", "article",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    plain, both = json.loads(report.read_text())["rows"]
+    plain, both, *others = json.loads(report.read_text())["rows"]
+    assert [row["bytes_per_step"] for row in others] == [8 * 4000, 6 * 4000, 7 * 4000]
+    assert all(row["ratio_to_floor"].keys() == {"gpuprop", "floor"} for row in others)
     assert (plain["variant"], plain["bytes_per_step"]) == ("plain", 5 * 4000)
     assert (both["variant"], both["bytes_per_step"]) == ("momentum+centered", 9 * 4000)
     assert both["ratio_to_floor"].keys() == {"gpuprop", "floor"}

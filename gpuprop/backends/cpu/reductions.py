@@ -1,4 +1,4 @@
-"""Of a whole array on the CPU: sums in float64, the same bits for any number of threads; and what rows are."""
+"""Of whole arrays on the CPU: sums in float64, the same bits for any number of threads; and what rows are."""
 
 from __future__ import annotations
 
