@@ -22,10 +22,10 @@ def test_traffic_of_rmsprop():
     ],
 )
 def test_the_floor_touches_every_element_once(compiled, size, reads, writes):
-    numbers = np.arange(size) % 1000
-    hosts = [(numbers * (1 + 2j) + k if parts == 2 else numbers + k).astype("complex64" if parts == 2 else "float32")
-             for k, parts in enumerate(reads + writes)]  # fmt: skip
-    arrays = [compiled.asarray(host) for host in hosts]
+    numbers = np.arange(size, dtype="float32") % 1000
+    kinds = {1: numbers, 2: numbers * np.complex64(1 + 2j)}
+    hosts = [kinds[parts] + k for k, parts in enumerate(reads + writes)]
+    arrays = [compiled.asarray(host.copy()) for host in hosts]
     bandwidth.floor(compiled, reads, writes)(*arrays)
     read = sum(hosts[: len(reads)])
     for k, (array, old) in enumerate(zip(arrays, hosts, strict=True)):

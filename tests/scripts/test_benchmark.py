@@ -58,7 +58,7 @@ def test_variants_have_their_own_floor(tmp_path):
     assert (plain["variant"], plain["bytes_per_step"]) == ("plain", 5 * 4000)
     assert (both["variant"], both["bytes_per_step"]) == ("momentum+centered", 9 * 4000)
     assert both["ratio_to_floor"].keys() == {"gpuprop", "floor"}
-    assert "left out: article (the article has neither" in done.stdout
+    assert "left out: article (it has no such option" in done.stdout
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity mask")
