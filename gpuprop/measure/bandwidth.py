@@ -90,10 +90,8 @@ def _gpu_floor(backend: Backend, reads: tuple[int, ...], writes: tuple[int, ...]
 
     def adds(element: str) -> str:
         """To each part of what is written, the parts of what is read."""
-        read = [
-            " + ".join(element.format(j, reads[j], i * (reads[j] - 1)) for j in range(len(reads)))
-            for i in (0, 1)
-        ]
+        at_part = [[j for j in range(len(reads)) if i < reads[j]] for i in (0, 1)]
+        read = [" + ".join(element.format(j, reads[j], i) for j in at_part[i]) for i in (0, 1)]
         return " ".join(
             f"{element.format(j, parts[j], i)} += {read[i]};" for j in last for i in range(parts[j])
         )
