@@ -1,7 +1,7 @@
 """Arrays of every order and stride: the same bits, and no full checks once their kind has been seen."""
 
 import timeit
-from itertools import product
+from itertools import cycle, product
 
 import numpy as np
 import pytest
@@ -11,6 +11,14 @@ import gpuprop
 from gpuprop import RMSProp, Rule
 
 OPTIMIZER = RMSProp(0.05, momentum=0.9, nonfinite="skip")
+
+
+def beside_reals(xs):
+    """Of complex parameters, the parts go together, beside an array of rates and a real moment."""
+    rates = abs(xs.real) + 0.01
+    rates[~(rates < 10)] = 0.1
+    more = {"second_moment": "modulus", "parameter_average": 0.5, "nonfinite": "skip"}
+    return lambda layout: RMSProp(layout(rates), **more)
 
 
 def strided(memory):  # every second element of every second row, from the end
@@ -56,22 +64,42 @@ SOME = pytest.mark.parametrize(
 )
 
 
-@SOME
-def test_a_step_of_any_layout_is_that_of_its_copy(compiled, layout, dtype):
+def check_against_copies(compiled, layout, dtype, optimizer_of):
     xs, gradients = memory(compiled, dtype, 0), memory(compiled, dtype, 1)
+    make = optimizer_of(xs)
     before, x, grad = xs.copy(), LAYOUTS[layout](xs), LAYOUTS[layout](gradients)
     of_copy, alone = x.copy(), compiled.to_host(x).copy(order="C")
     plain = gpuprop.select_backend("numpy")
-    states = [OPTIMIZER.init(x), OPTIMIZER.init(of_copy), OPTIMIZER.init(alone, backend=plain)]
+    optimizers = [make(LAYOUTS[layout]), make(lambda m: LAYOUTS[layout](m).copy())]
+    optimizers.append(make(lambda m: compiled.to_host(LAYOUTS[layout](m)).copy(order="C")))
+    states = [optimizers[0].init(x), optimizers[1].init(of_copy), optimizers[2].init(alone, backend=plain)]
     for _ in range(3):
-        OPTIMIZER.step(x, grad, states[0])
-        OPTIMIZER.step(of_copy, grad.copy(), states[1])
-        OPTIMIZER.step(alone, compiled.to_host(grad).copy(order="C"), states[2])
+        optimizers[0].step(x, grad, states[0])
+        optimizers[1].step(of_copy, grad.copy(), states[1])
+        optimizers[2].step(alone, compiled.to_host(grad).copy(order="C"), states[2])
     np.testing.assert_array_equal(compiled.to_host(x), alone)
     np.testing.assert_array_equal(compiled.to_host(of_copy), alone)
     assert states[0].skipped == states[1].skipped == states[2].skipped
     LAYOUTS[layout](before)[...] = x
     np.testing.assert_array_equal(compiled.to_host(xs), compiled.to_host(before))  # nothing beside it
+
+
+@SOME
+def test_a_step_of_any_layout_is_that_of_its_copy(compiled, layout, dtype):
+    check_against_copies(compiled, layout, dtype, lambda xs: lambda layout: OPTIMIZER)
+
+
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [
+        ("strided", "complex64"),
+        ("Fortran", "complex64"),
+        *(pytest.param(name, "complex64", marks=pytest.mark.slow) for name in LAYOUTS),
+        *(pytest.param("window", dtype, marks=pytest.mark.slow) for dtype in DTYPES),
+    ],
+)
+def test_so_it_is_beside_arrays_of_real_numbers(compiled, layout, dtype):
+    check_against_copies(compiled, layout, dtype, beside_reals)
 
 
 @SOME
@@ -180,3 +208,41 @@ def test_what_a_layout_costs(name):
     for _ in range(200):  # whatever else the machine does only adds time
         least = [min(a, timeit.timeit(call, number=50)) for a, call in zip(least, calls, strict=True)]
     assert least[0] <= most * least[1]
+
+
+def steps_of_a_part(shape, dtype, indices, part):
+    """Calls that step parts of an array in turn, and one that steps an array of the shape of a part."""
+    whole, alone, grad = ones(shape, dtype), ones(part, dtype), ones(part, dtype)
+    optimizer, turn = RMSProp(), cycle(indices)
+    state, of_part = optimizer.init(whole), optimizer.init(alone)
+    return (
+        lambda: optimizer.step(whole, grad, state, at=next(turn)),
+        lambda: optimizer.step(alone, grad, of_part),
+        lambda: optimizer.step(whole, whole, state),
+    )
+
+
+@pytest.mark.slow
+def test_a_window_takes_at_most_twice_the_time_of_an_array_of_its_size():
+    windows = [np.s_[i : i + 64, 2 * i : 2 * i + 64] for i in range(0, 200, 10)]
+    window, alone, _ = steps_of_a_part((512, 512), "complex64", windows, (64, 64))
+    window(), alone()
+    assert least_ratio(window, alone) <= 2
+
+
+@pytest.mark.slow
+def test_a_thousandth_of_the_rows_takes_at_most_a_hundredth_of_the_time():
+    random = np.random.default_rng(0)
+    rows = [random.choice(10**6, 1000, replace=False) for _ in range(100)]
+    some, _, all_of_them = steps_of_a_part((10**6, 16), "float32", rows, (1000, 16))
+    some(), all_of_them()
+    assert least_ratio(some, all_of_them, calls=(100, 2)) <= 1 / 100
+
+
+def least_ratio(one, other, calls=(50, 50)):
+    """Of the least times in turns, as whatever else runs only takes time."""
+    least = [np.inf, np.inf]
+    for _ in range(15):
+        times = [timeit.timeit(call, number=n) / n for call, n in zip((one, other), calls, strict=True)]
+        least = [min(pair) for pair in zip(least, times, strict=True)]
+    return least[0] / least[1]
