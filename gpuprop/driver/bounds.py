@@ -103,6 +103,23 @@ def project(optimizer: Any, x: Any, backend: Backend) -> Any:
     return x
 
 
+def land(optimizer: Any, x: Any, moved: Any, backend: Backend) -> Any:
+    """Bring `moved`, which has come from `x`, within bounds of the modulus, in place.
+
+    A step inwards ends at the lower bound. Projected alone, one that is longer than the modulus would come
+    out beyond zero, and a minimum at that bound would look like none.
+    """
+    xp = backend.xp
+    lower = optimizer.modulus_bounds[0]
+    lower = lower if isinstance(lower, float) else adopted(backend, "a bound", lower)
+    modulus = abs(x)
+    unit = x / xp.where(modulus == 0, xp.ones_like(modulus), modulus)
+    along = unit.real * moved.real + unit.imag * moved.imag if x.dtype.kind == "c" else unit * moved
+    short = xp.maximum(lower - along, xp.zeros_like(along)) * (lower > 0)  # through 0 where 0 is allowed
+    moved[...] = moved + unit * short.astype(modulus.dtype, copy=False)
+    return project(optimizer, moved, backend)
+
+
 def real_bounds(bounds: tuple[Any, Any], backend: Any) -> tuple[Any, Any]:
     """Bounds that broadcast against the real view of the parameters."""
     lower, upper = (

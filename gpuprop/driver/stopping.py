@@ -17,7 +17,7 @@ from gpuprop.arguments import is_array, number
 from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
 from gpuprop.driver.arrays import read
-from gpuprop.driver.bounds import project, real_bounds
+from gpuprop.driver.bounds import land, real_bounds
 from gpuprop.driver.objective import Objective
 from gpuprop.driver.points import assign, copied, pairs
 from gpuprop.optimizers.state import GroupsState, State
@@ -231,7 +231,7 @@ def _largest_gradient(optimizer: Any, state: State, x: Any, gradient: Any) -> An
     if getattr(optimizer, "modulus_bounds", None) is not None:
         moved = x.copy()
         as_real(backend, moved)[...] = real - slope
-        slope = real - as_real(backend, project(optimizer, moved, backend))
+        slope = real - as_real(backend, land(optimizer, x, moved, backend))
     return _largest(xp, slope)
 
 

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from descents import Quadratic, falling, sum_of_squares, twice
+from descents import FIELD, METHODS, TARGET, ByName, Quadratic, falling, sum_of_squares, twice
 from scipy.optimize import Bounds
 
 import gpuprop
-from gpuprop import RMSProp, minimize
+from gpuprop import Groups, RMSProp, minimize
 
 
 @pytest.mark.parametrize(
@@ -145,3 +147,28 @@ def test_a_parameter_between_equal_bounds_is_fixed_for_finite_differences_too(ja
     assert result.success
     np.testing.assert_array_equal(result.x, [2, 1])
     assert result.jac[0] == 0
+
+
+@pytest.mark.parametrize(
+    "modulus", [(0.0, 1.0), (4.0, 9.0), (np.array([[0.5] * 3, [4] * 3], "float32"), 5.0)]
+)
+def test_a_run_starts_within_bounds_of_the_modulus_and_ends_well_upon_them(backend, modulus):
+    """The projected gradient is nothing where only the modulus is in the way."""
+    problem = ByName(backend)
+    lower = modulus[0] if np.isscalar(modulus[0]) else problem.on_device(field=modulus[0])["field"]
+    method = Groups(
+        plain=METHODS["plain"], field=replace(METHODS["field"], modulus_bounds=(lower, modulus[1]))
+    )
+    problem.x0 = problem.on_device(plain=TARGET, field=(1.2 * FIELD * np.exp(0.5j)).astype("complex64"))
+    seen = []
+    result = minimize(
+        lambda x: seen.append(problem.hosted(x)["field"]) or problem.fun(x), problem.x0, jac=problem.jac,
+        method=method, options={"gtol": 1e-4, "maxiter": 500},
+    )  # fmt: skip
+    assert (result.status, result.success) == (0, True)
+    limited = np.clip(abs(FIELD), *modulus)
+    assert (limited != abs(FIELD)).sum() >= 3  # where the gradient itself is far from 0
+    assert abs(problem.hosted(result.jac)["field"]).max() > 0.1
+    far = abs(problem.hosted(result.x)["field"] - FIELD * (limited / abs(FIELD)))
+    assert (far < 1e-5 + 1e-4 * limited / (2 * abs(FIELD))).all()  # where the slope along a circle is gtol
+    np.testing.assert_allclose(abs(seen[0]), np.clip(1.2 * abs(FIELD), *modulus), rtol=1e-6)
