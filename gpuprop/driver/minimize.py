@@ -190,27 +190,34 @@ def minimize_by(
         )
     chosen = DriverOptions.of(options)
     backend, x, optimizer, state = start(x0, optimizer, bounds, chosen.state)
-    with backend.on_device_of(next(iter(x.values())) if type(x) is dict else x):
+    arrays = x.values() if type(x) is dict else [x]
+    with backend.on_device_of(next(array for array in arrays if isinstance(array, backend.xp.ndarray))):
         objective = Objective(fun, jac, args, x, backend, getattr(optimizer, "bounds", None), chosen.copy_x)
         return Run(optimizer, x, state, objective, chosen, callback, backend).result()
 
 
 def _method_of(state: Any, maxiter: Any, x0: Any) -> Optimizer | Groups:
     """The optimizer of a state, or else the default one; of a dictionary, for each of its arrays."""
-    if isinstance(state, GroupsState) and state.optimizer is not None:
-        return Groups({name: _method_of(one, maxiter, None) for name, one in state.items()})  # type: ignore[misc]
-    if isinstance(x0, Mapping):
+    if isinstance(x0, Mapping) and not isinstance(state, GroupsState):
         return Groups({name: _default_method(maxiter) for name in x0})
-    if not isinstance(state, State):
+    if not isinstance(state, (State, GroupsState)):
         return _default_method(maxiter)
-    former = state.optimizer
+    former: Any = state.optimizer
     if former is None:
         raise ValueError("state has no optimizer, as it was code when it was saved; pass method=")
+    if not isinstance(former, Groups):
+        return _going_on(former, state.step, maxiter)
+    each = {name: _going_on(one, state[name].step, maxiter) for name, one in former.optimizers.items()}  # type: ignore[index]
+    return Groups(each, clip_norm=former.clip_norm)
+
+
+def _going_on(former: Any, step: int, maxiter: Any) -> Any:
+    """The optimizer of a state; the default one, whose rate has fallen to nothing, anew."""
     rate = getattr(former, "learning_rate", None)
     if isinstance(former, RMSProp) and isinstance(rate, exponential_decay):
         default = _default_method(rate.transition_steps, rate.transition_begin)
-        if replace(former, bounds=None) == default:  # whose rate has fallen to nothing
-            return replace(_default_method(maxiter, state.step), bounds=former.bounds)
+        if replace(former, bounds=None) == default:
+            return replace(_default_method(maxiter, step), bounds=former.bounds)
     return former
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from gpuprop.backends import Backend, backend_of
 from gpuprop.driver.arrays import numbers, one_number
 from gpuprop.driver.points import copied
+from gpuprop.optimizers.groups import naming
 
 _DIFFERENCES = ("2-point", "3-point", "cs")
 
@@ -149,10 +150,12 @@ class Objective:
         if not isinstance(given, Mapping) or (unknown := given.keys() - x.keys()):
             what = f"has {min(unknown)!r}" if isinstance(given, Mapping) else f"is a {type(given).__name__}"
             raise TypeError(f"the gradient {what}; it must be a dictionary with names among {', '.join(x)}")
-        return {
-            name: None if given.get(name) is None else self._like_one(array, given[name], backend_of(array))
-            for name, array in x.items()
-        }
+        gradients = {}
+        for name, array in x.items():
+            with naming(name), (backend := backend_of(array)).on_device_of(array):
+                one = given.get(name)
+                gradients[name] = None if one is None else self._like_one(array, one, backend)
+        return gradients
 
     def _like_one(self, x: Any, given: Any, backend: Backend) -> Any:
         gradient = numbers(backend, "the gradient", given)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.backends import Backend
+from gpuprop.backends import Backend, backend_of
 from gpuprop.driver.arrays import own_copy
 from gpuprop.driver.bounds import project, with_bounds
 from gpuprop.optimizers import Groups, GroupsState, Optimizer, State
+from gpuprop.optimizers.groups import naming
 
 
 def each(function: Callable[..., Any], point: Any, *others: Any) -> Any:
@@ -43,19 +44,28 @@ def pairs(optimizer: Any, state: Any, *points: Any) -> list[tuple[Any, ...]]:
 def start(x0: Any, method: Any, bounds: Any, state: Any) -> tuple[Backend, Any, Any, Any]:
     """The backend that numbers are read from, the own arrays to step on, and optimizer and state for them."""
     if not isinstance(method, Groups):
-        return _start_of_one("x0", x0, method, bounds, state)
-    if not isinstance(bounds or {}, Mapping):
+        if isinstance(state, GroupsState):
+            raise TypeError("state is a GroupsState and x0 one array; it must be a State")
+        return _start_of_one(x0, method, bounds, state)
+    if not (bounds is None or isinstance(bounds, Mapping)):
         raise TypeError(f"bounds is a {type(bounds).__name__} and x0 a dictionary; bounds must be one, too")
-    method._named("x0", x0)
     limits = method._named("bounds", bounds or {})
+    given = method._named("x0", x0)
+    if missing := [name for name in method.optimizers if name not in given]:
+        raise ValueError(f"x0 has no {missing[0]!r}; there must be an array for each optimizer")
     if state is not None and not isinstance(state, GroupsState):
         raise TypeError(f"state is a {type(state).__name__} and x0 a dictionary; it must be a GroupsState")
-    backends, points, optimizers = [], {}, {}
-    for name, array in x0.items():
-        of_one = None if state is None else state[name]
-        backend, points[name], optimizers[name], _ = _start_of_one(
-            f"x0[{name!r}]", array, method.optimizers[name], limits.get(name), of_one, init=False
+    if state is not None and state.keys() != given.keys():
+        raise ValueError(
+            f"state is of {', '.join(state)} and x0 has {', '.join(given)}; they must be the same"
         )
+    backends, points, optimizers = [], {}, {}
+    for name, array in given.items():
+        of_one = None if state is None else state[name]
+        with naming(name):
+            backend, points[name], optimizers[name], _ = _start_of_one(
+                array, method.optimizers[name], limits.get(name), of_one, init=False
+            )
         backends.append(backend)
     if any(limit is not None for limit in limits.values()):
         method = Groups(optimizers, clip_norm=method.clip_norm)
@@ -64,9 +74,9 @@ def start(x0: Any, method: Any, bounds: Any, state: Any) -> tuple[Backend, Any, 
 
 
 def _start_of_one(
-    name: str, x0: Any, method: Optimizer, bounds: Any, state: State | None, init: bool = True
+    x0: Any, method: Optimizer, bounds: Any, state: State | None, init: bool = True
 ) -> tuple[Backend, Any, Any, Any]:
-    backend, x = own_copy(name, x0, state.backend if state else None)
+    backend, x = own_copy("x0", x0, state.backend if state else None)
     if state:
         _check_device(state, x)
     # A bound beyond the range of x's dtype is none.
@@ -87,8 +97,10 @@ def _check_device(state: State, x: Any) -> None:
 
 
 def _copy(array: Any) -> Any:
-    return array.copy()
+    with backend_of(array).on_device_of(array):  # where CuPy's copies go is the current one
+        return array.copy()
 
 
 def _assign(array: Any, other: Any) -> None:
-    array[...] = other
+    with backend_of(array).on_device_of(array):
+        array[...] = other

@@ -143,13 +143,15 @@ class Stopping:
         previous = self.value
         is_whole = nit > 0 and nit % self.every == 0  # steps since the last check
         with np.errstate(all="ignore"):
-            slopes = [_largest_gradient(*one) for one in pairs(self._optimizer, self._state, x, gradient)]
+            each = pairs(self._optimizer, self._state, x, gradient)
+            slopes = [_largest_gradient(*one) for one in each]
             steps, sizes = [], []
             if self.options.xtol is not None and is_whole:
                 for _, state, after, before in pairs(self._optimizer, self._state, x, self._before):
                     now, then = as_real(state.backend, after), as_real(state.backend, before)
-                    steps.append(_largest(state.backend.xp, now - then))
-                    sizes.append(_largest(state.backend.xp, now))
+                    with state.backend.on_device_of(after):
+                        steps.append(_largest(state.backend.xp, now - then))
+                        sizes.append(_largest(state.backend.xp, now))
             wanted = [slopes, [] if value is None else [value], steps, sizes]
             numbers = read([one for part in wanted for one in part], self._xp)
             found = iter(number + 0.0 for number in numbers)  # no -0
@@ -157,10 +159,10 @@ class Stopping:
         # NaN, where there is one, and not what Python's max makes of it.
         self.largest = float(np.max(largest)) if largest else 0.0
         self.value = values[0] if values else self.value
-        finite = math.isfinite(self.largest) and (value is None or math.isfinite(self.value))
-        each = pairs(self._optimizer, self._state, x)
-        if not finite and any(optimizer.nonfinite == "propagate" for optimizer, *_ in each):
-            return Status.NONFINITE
+        is_finite = value is None or math.isfinite(self.value)
+        for (optimizer, *_), slope in zip(each, largest, strict=True):
+            if optimizer.nonfinite == "propagate" and not (is_finite and math.isfinite(slope)):
+                return Status.NONFINITE
         if self.options.gtol is not None and self.largest <= self.options.gtol:
             return Status.GRADIENT
         xtol, ftol = self.options.xtol, self.options.ftol
@@ -217,22 +219,23 @@ def _largest_gradient(optimizer: Any, state: State, x: Any, gradient: Any) -> An
     what a step along the gradient and back into the bounds would come to.
     """
     backend, xp = state.backend, state.backend.xp
-    real, slope = as_real(backend, x), as_real(backend, gradient)
-    if getattr(optimizer, "maximize", False):
-        slope = -slope
-    decay: Any = getattr(optimizer, "weight_decay", 0.0)
-    if (is_array(decay) or decay) and not optimizer.decoupled_weight_decay:
-        by_element = is_array(decay) and x.dtype.kind == "c"
-        decay = backend.adopt("weight_decay", decay) if is_array(decay) else decay
-        slope = slope + (decay[..., None] if by_element else decay) * real
-    if getattr(optimizer, "bounds", None) is not None:
-        lower, upper = real_bounds(optimizer.bounds, backend)
-        slope = xp.clip(slope, real - upper, real - lower)
-    if getattr(optimizer, "modulus_bounds", None) is not None:
-        moved = x.copy()
-        as_real(backend, moved)[...] = real - slope
-        slope = real - as_real(backend, land(optimizer, x, moved, backend))
-    return _largest(xp, slope)
+    with backend.on_device_of(x):
+        real, slope = as_real(backend, x), as_real(backend, gradient)
+        if getattr(optimizer, "maximize", False):
+            slope = -slope
+        decay: Any = getattr(optimizer, "weight_decay", 0.0)
+        if (is_array(decay) or decay) and not optimizer.decoupled_weight_decay:
+            by_element = is_array(decay) and x.dtype.kind == "c"
+            decay = backend.adopt("weight_decay", decay) if is_array(decay) else decay
+            slope = slope + (decay[..., None] if by_element else decay) * real
+        if getattr(optimizer, "bounds", None) is not None:
+            lower, upper = real_bounds(optimizer.bounds, backend)
+            slope = xp.clip(slope, real - upper, real - lower)
+        if getattr(optimizer, "modulus_bounds", None) is not None:
+            moved = x.copy()
+            as_real(backend, moved)[...] = real - slope
+            slope = real - as_real(backend, land(optimizer, x, moved, backend))
+        return _largest(xp, slope)
 
 
 def _largest(xp: Any, array: Any) -> Any:

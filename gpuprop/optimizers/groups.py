@@ -124,7 +124,7 @@ class Groups:
             raise ValueError(f"arrays has no {missing[0]!r}; there must be one for each optimizer")
         states = {}
         for name, optimizer in self._stepping.items():
-            with _naming(name):
+            with naming(name):
                 states[name] = optimizer.init(given[name], backend=backend)
         return GroupsState(self, states)
 
@@ -172,7 +172,7 @@ class Groups:
             if name not in parameters:
                 raise ValueError(f"gradients has {name!r} and arrays has not; give both")
             rule, rows = optimizer.rule, None
-            with _naming(name):
+            with naming(name):
                 one: Any = optimizer._arrays_of(rule, (parameters[name],), gradient, of_one)
                 if places.get(name) is not None:
                     one, rows = part_of(of_one.backend, rule, one, places[name])
@@ -190,7 +190,7 @@ class Groups:
         scales = self._scales(taken)
         ready: list[Callable[[], None]] = []
         for name, (rule, one, of_one, rows) in taken.items():
-            with _naming(name):
+            with naming(name):
                 ready.append(self._stepping[name]._ready(rule, one, of_one, rows, scales.get(name)))
         for update in ready:
             update()
@@ -232,7 +232,7 @@ class Groups:
         return given
 
 
-class _naming:
+class naming:
     """Puts the name of the array before what an error says of it."""
 
     def __init__(self, name: str) -> None:

@@ -1,10 +1,12 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
-from descents import Quadratic, falling, twice
+from descents import GROUPS, METHODS, ByName, Quadratic, falling, twice
 from scipy.optimize import Bounds
 
 import gpuprop
-from gpuprop import minimize
+from gpuprop import Groups, minimize
 
 
 @pytest.fixture
@@ -128,3 +130,31 @@ def test_a_state_on_a_gpu_and_x0_on_the_host_are_refused():
     state = falling().init(gpu.asarray([5.0, 4.0]))
     with pytest.raises(TypeError, match=r"x0 is a (builtins\.list|numpy\.ndarray)"):
         minimize(None, [5.0, 4.0], jac=twice, options={"state": state})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("places", [("cpu", 0), (0, "cpu"), (0, 1), (1, 0), (1, 1)], ids=str)
+def test_arrays_in_several_places_are_minimised_together(places, request):
+    cupy = request.getfixturevalue("other_device" if 1 in places else "cupy") and pytest.importorskip("cupy")
+    cpu, gpu = map(gpuprop.select_backend, ("cpu", "gpu"))
+    problem = ByName(
+        *[cpu if place == "cpu" else gpu for place in places],
+        devices=[nullcontext() if place == "cpu" else cupy.cuda.Device(place) for place in places],
+    )
+    tests = {"gtol": 1e-30, "xtol": 1e-30, "ftol": 0.0, "return_best": True}
+    bounds = {"plain": (-1, 2), "field": Bounds(-1.5, 1.5)}
+    run = {"jac": problem.jac, "bounds": bounds, "options": {"maxiter": 37, **tests}}
+    path = []
+    result = minimize(problem.fun, problem.x0, **run, method=GROUPS, callback=path.append)
+    alone = {name: problem.alone(name, {"maxiter": 37}, bounds=bounds[name]).x for name in METHODS}
+    for points in (result.x, path[-1]):
+        problem.assert_same(points, alone)
+    where = {name: getattr(x.device, "id", "cpu") for name, x in result.x.items()}
+    assert tuple(where.values()) == places
+    clipped, options = Groups(METHODS, clip_norm=2.0), {"maxiter": 12, "gtol": None}
+    here, there = (
+        each.hosted(minimize(each.fun, each.x0, jac=each.jac, method=clipped, options=options).x)
+        for each in (ByName(cpu), problem)
+    )
+    for name, array in here.items():
+        np.testing.assert_allclose(there[name], array, rtol=1e-5)
