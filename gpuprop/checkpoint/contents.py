@@ -77,9 +77,10 @@ def _check_groups(description: Mapping[str, Any]) -> None:
     names, groups, clip_norm = (description[key] for key in ("names", "groups", "clip_norm"))
     if not isinstance(groups, list) or not groups or not all(isinstance(part, dict) for part in groups):
         raise ValueError("groups are no list of descriptions")
-    if not all(isinstance(name, str) for name in names) or len(set(names)) != len(groups):
+    named = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+    if not named or not len(set(names)) == len(names) == len(groups):
         raise ValueError(f"names are {names!r}")
-    if clip_norm is not None and type(clip_norm) not in (int, float):
+    if clip_norm is not None and (type(clip_norm) not in (int, float) or clip_norm <= 0):
         raise ValueError(f"clip_norm is {clip_norm!r}")
     _check_count("step", description["step"])
 

@@ -26,12 +26,13 @@ def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
     metadata, tensors = read(path)
     with understanding(path, metadata, "a description"):
         description = contents_of(metadata, tensors)
-        parts = parts_in(description).values()
+        parts = parts_in(description)
         names = description.get("names", [""])
-        said = [_text(part["optimizer"] or {"code": {"name": "unknown"}}) for part in parts]
+        unknown = {"code": {"name": "unknown"}}
+        said = [_text(part["optimizer"] or unknown, prefix) for prefix, part in parts.items()]
     yield f"{path}: {os.path.getsize(path):,} bytes"
     yield f"written by gpuprop {metadata.get('gpuprop.version')}, in format {metadata['gpuprop.format']}"
-    for name, part, optimizer in zip(names, parts, said, strict=True):
+    for name, part, optimizer in zip(names, parts.values(), said, strict=True):
         of = f"{name!r}: " if "names" in description else ""
         yield f"{of}optimizer: {optimizer}"
         scale = "" if part["rate_scale"] == 1 else f", rate_scale: {part['rate_scale']}"
@@ -44,19 +45,23 @@ def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
         yield f"  {name}: {layout['dtype']} of shape {shape}, {itemsize * math.prod(shape):,} bytes"
 
 
-def _text(described: Any) -> str:
-    """A hyperparameter as Python would write it, without defaults; of what is code, the name."""
+def _text(described: Any, prefix: str) -> str:
+    """A hyperparameter as Python would write it, without defaults; of what is code, the name.
+
+    `prefix` is of the arrays among them, as the file calls them.
+    """
     if isinstance(described, list):
-        return f"({', '.join(map(_text, described))}{',' * (len(described) == 1)})"
+        inner = ", ".join(_text(each, prefix) for each in described)
+        return f"({inner}{',' * (len(described) == 1)})"
     if not isinstance(described, dict):
         return repr(described)
     ((kind, content),) = described.items()
     if kind == "float":
         return str(content)
     if kind == "array":
-        return f"<the array optimizer.{content}>"
+        return f"<the array optimizer.{prefix}{content}>"
     if kind == "code":
         return f"<code, which is in no file: {content['name']}>"
     of_class = getattr(KINDS.get(kind), "__dataclass_fields__", {})
     other = {n: v for n, v in content.items() if n not in of_class or v != of_class[n].default}
-    return f"{kind}({', '.join(f'{name}={_text(value)}' for name, value in other.items())})"
+    return f"{kind}({', '.join(f'{name}={_text(value, prefix)}' for name, value in other.items())})"

@@ -53,7 +53,7 @@ def save(state: State | GroupsState, /, path: str | bytes | os.PathLike[str], **
     layouts = {name: layout_of(owners[name], name, array) for name, array in tensors.items()}
     description: dict[str, Any] = {"arrays": layouts}
     if isinstance(state, GroupsState):
-        clip_norm = None if state.optimizer is None else state.optimizer.clip_norm
+        clip_norm = state._clip_norm if state.optimizer is None else state.optimizer.clip_norm
         description |= {
             "names": list(state),
             "groups": parts_described,
@@ -137,11 +137,11 @@ def load_state(path: str | bytes | os.PathLike[str], *, backend: Backend | None 
         return state
     with understanding(path, metadata, "groups"):
         named = dict(zip(description["names"], states.values(), strict=True))
-        groups = None
+        groups, clip_norm = None, description["clip_norm"]
         if all(state.optimizer is not None for state in named.values()):
             optimizers: Any = {name: state.optimizer for name, state in named.items()}
-            groups = Groups(optimizers, clip_norm=description["clip_norm"])
-        return GroupsState(groups, named, description["step"], extras)
+            groups = Groups(optimizers, clip_norm=clip_norm)
+        return GroupsState(groups, named, description["step"], extras, clip_norm)
 
 
 def _part(

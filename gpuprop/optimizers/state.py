@@ -186,9 +186,12 @@ class GroupsState(Mapping[str, State]):
         states: Mapping[str, State],
         step: int = 0,
         extras: Mapping[str, Any] | None = None,
+        clip_norm: float | None = None,
     ) -> None:
         self.optimizer, self._states = optimizer, dict(states)
         self.step, self.extras = step, dict(extras or {})
+        #: Of the groups in a file, where one of them has code: for the next file.
+        self._clip_norm = clip_norm
 
     def __getitem__(self, name: str) -> State:
         return self._states[name]

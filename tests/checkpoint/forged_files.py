@@ -4,9 +4,9 @@ import json
 import math
 
 import numpy as np
-from saved_states import LION
+from saved_states import LION, NUMPY, small_state
 
-from gpuprop import Adam, RMSProp, Rule, RuleOptimizer, schedules
+from gpuprop import Adam, Groups, RMSProp, Rule, RuleOptimizer, schedules
 from gpuprop.checkpoint import container
 
 
@@ -28,6 +28,23 @@ OPTIMIZERS = {
     "a reference": RuleOptimizer(REFERRED),
 }
 
+GROUPS = {
+    "groups": Groups(a=OPTIMIZERS["options"], b=Adam(LINES)),
+    "groups with code": Groups(a=OPTIMIZERS["code"], b=RMSProp(0.1, momentum=0.5)),
+}
+KINDS = [*OPTIMIZERS, *GROUPS]
+
+
+def state_of(kind):
+    """A state after one step, and its parameters by name."""
+    if kind in OPTIMIZERS:
+        state, x = small_state(X.copy(order="K"), OPTIMIZERS[kind])
+        return state, {"x": x}
+    arrays = {"a": X.copy(order="K"), "b": np.linspace(-1, 1, 5)}
+    state = GROUPS[kind].init(arrays, backend=NUMPY)
+    GROUPS[kind].step(arrays, {name: array.copy() for name, array in arrays.items()}, state)
+    return state, arrays
+
 
 def parts(content):
     length = int.from_bytes(content[:8], "little")
@@ -44,3 +61,35 @@ def forged(header, description, data):
     text = len(text).to_bytes(8, "little") + text
     signed = container._with_checksum(text, container.UNKNOWN, container.checksum(text))
     return signed + data
+
+
+def set_in(*path, to):
+    """Changes one thing in a description."""
+
+    def change(header, description):
+        *parents, key = path
+        for each in parents:
+            description = description[each]
+        description[key] = to
+
+    return change
+
+
+def call_otherwise(old, new):
+    """Calls an array otherwise, in the header and in the description."""
+
+    def change(header, description):
+        header[new] = header.pop(old)
+        description["arrays"][new] = description["arrays"].pop(old)
+
+    return change
+
+
+def take_out(*path):
+    def change(header, description):
+        *parents, key = path
+        for each in parents:
+            description = description[each]
+        del description[key]
+
+    return change

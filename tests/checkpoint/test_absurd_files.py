@@ -2,38 +2,18 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
-from forged_files import OPTIMIZERS, X, forged, parts
+from forged_files import X, call_otherwise, forged, parts, set_in, state_of, take_out
 from saved_states import small_state
 
 import gpuprop
 from gpuprop import Rule, RuleOptimizer, load_state
+from gpuprop.__main__ import main
 
 UNKNOWN = "that this gpuprop .* does not know .*: it is damaged, or of another version; load another copy"
-
-
-def set_in(*path, to):
-    """Changes one thing in a description."""
-
-    def change(header, description):
-        *parents, key = path
-        for each in parents:
-            description = description[each]
-        description[key] = to
-
-    return change
-
-
-def call_array(name):
-    """Calls an array of the state otherwise, in the header and in the description."""
-
-    def change(header, description):
-        header[name] = header.pop("state.velocity")
-        description["arrays"][name] = description["arrays"].pop("state.velocity")
-
-    return change
 
 
 def reshape(*shape, axes=None):
@@ -86,21 +66,81 @@ CHANGES = {
     "another shape": reshape(3, 2),
     "more axes": reshape(2, 3, 1, axes=[0, 1, 2]),
 }
+
+
+def add_a_group(header, description):
+    description["groups"].append(description["groups"][1])
+
+
+GROUP_CHANGES = {
+    "groups in a dictionary": set_in("groups", to={"a": {}, "b": {}}),
+    "groups in words": set_in("groups", to="ab"),
+    "groups that are numbers": set_in("groups", to=[1, 2]),
+    "no groups": set_in("groups", to=[]),
+    "a group too few": take_out("groups", 1),
+    "a group too many": add_a_group,
+    "a name twice": set_in("names", to=["a", "a"]),
+    "a name too few": set_in("names", to=["a"]),
+    "a name too many": set_in("names", to=["a", "b", "b"]),
+    "names in words": set_in("names", to="ab"),
+    "names in a dictionary": set_in("names", to={"a": 1, "b": 2}),
+    "a name that is a number": set_in("names", to=["a", 1]),
+    "an empty name": set_in("names", to=["a", ""]),
+    "no names": take_out("names"),
+    "no step of all": take_out("step"),
+    "a negative step of all": set_in("step", to=-1),
+    "a step of all in words": set_in("step", to="ten"),
+    "a step of one in words": set_in("groups", 1, "step", to="ten"),
+    "a step of one too far": set_in("groups", 1, "step", to=2**53 + 1),
+    "less than none skipped": set_in("groups", 0, "skipped", to=-1),
+    "a negative rate": set_in("groups", 1, "rate_scale", to=-0.5),
+    "a yes for a rate": set_in("groups", 1, "rate_scale", to=True),
+    "a rate in words": set_in("groups", 1, "rate_scale", to="slow"),
+    "an infinite rate": set_in("groups", 1, "rate_scale", to=1e999),
+    "a rate of 400 digits": set_in("groups", 1, "rate_scale", to=10**400),
+    "a norm in words": set_in("clip_norm", to="5"),
+    "a yes for a norm": set_in("clip_norm", to=True),
+    "a norm of nothing": set_in("clip_norm", to=0),
+    "a negative norm": set_in("clip_norm", to=-1.0),
+    "a norm of 400 digits": set_in("clip_norm", to=10**400),
+    "no norm": take_out("clip_norm"),
+    "no backend": set_in("groups", 1, "backend", to="abacus"),
+    "another rule": set_in("groups", 1, "rule", to="sgd"),
+    "groups as an optimizer": set_in("groups", 1, "optimizer", to={"Groups": {}}),
+    "an array of no group": call_otherwise("state.1.square_average", "state.2.square_average"),
+    "an array of a group in words": call_otherwise("state.1.square_average", "state.b.square_average"),
+    "an array of all": call_otherwise("state.1.square_average", "state.square_average"),
+    "an array of the other group": call_otherwise("state.1.square_average", "state.0.average"),
+    "an array without a name": call_otherwise("state.1.square_average", "state.1."),
+    "an array with an attribute's name": call_otherwise("state.1.square_average", "state.1.step"),
+    "a bound of no group": call_otherwise("optimizer.0.0", "optimizer.7.0"),
+    "a bound of the other group": call_otherwise("optimizer.0.0", "optimizer.1.0"),
+    "a bound that nothing refers to": call_otherwise("optimizer.0.0", "optimizer.0.1"),
+}
+
+
 NAMES = ["step", "backend", "optimizer", "arrays", "save", "_clock", "_names", "__class__", "a b", ""]
+CALLED = {name: call_otherwise("state.velocity", name)
+          for name in [*(f"state.{name}" for name in NAMES), "velocity", "our.velocity"]}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "change", [*CHANGES, *(f"state.{name}" for name in NAMES), "velocity", "our.velocity"]
+    ("kind", "change"),
+    [("options", change) for change in (*CHANGES, *CALLED)]
+    + [("groups", change) for change in GROUP_CHANGES]
+    + [("groups with code", change) for change in GROUP_CHANGES if "bound" not in change],  # it has none
 )
-def test_an_absurd_file_does_not_load(change, tmp_path):
+def test_an_absurd_file_does_not_load(kind, change, tmp_path, capsys):
     path = tmp_path / "state"
-    state, _ = small_state(X.copy(order="K"), OPTIMIZERS["options"])
-    state.save(path)
+    state_of(kind)[0].save(path)
     header, description, data = parts(path.read_bytes())
-    (CHANGES.get(change) or call_array(change))(header, description)
+    changes = CHANGES | CALLED if kind == "options" else GROUP_CHANGES
+    changes[change](header, description)
     path.write_bytes(forged(header, description, data))
     with pytest.raises(ValueError, match=UNKNOWN):
         load_state(path)
+    if main(["inspect", str(path)]):  # which looks at less
+        assert re.search(UNKNOWN, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("depth", [50, 500, 100_000])
