@@ -32,6 +32,8 @@ def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
         said = [_text(part["optimizer"] or unknown, prefix) for prefix, part in parts.items()]
     yield f"{path}: {os.path.getsize(path):,} bytes"
     yield f"written by gpuprop {metadata.get('gpuprop.version')}, in format {metadata['gpuprop.format']}"
+    if "names" in description:
+        yield f"groups of {len(parts)}, step: {description['step']}, clip_norm: {description['clip_norm']}"
     for name, part, optimizer in zip(names, parts.values(), said, strict=True):
         of = f"{name!r}: " if "names" in description else ""
         yield f"{of}optimizer: {optimizer}"

@@ -191,16 +191,16 @@ def test_inspect_tells_of_each_array_by_its_name(tmp_path, capsys):
     run(groups, arrays, state, range(4))
     state.save(tmp_path / "state", **arrays)
     assert main(["inspect", str(tmp_path / "state")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[2].startswith("'field': optimizer: Adam(learning_rate=exponential_decay(init_value=0.05, ")
-    assert lines[3:5] == [
-        "'field': step: 2, elements skipped: 10, rate_scale: 0.5",
-        "'field': backend: numpy",
-    ]
-    assert lines[5].startswith("'weights': optimizer: RMSProp(learning_rate=0.02, weight_decay=0.01, ")
-    assert "<the array optimizer.1.0>" in lines[5]
-    assert lines[6:8] == ["'weights': step: 3, elements skipped: 0", "'weights': backend: numpy"]
-    assert {line.strip() for line in lines[8:]} == {
+    _, _, of_all, *lines = capsys.readouterr().out.splitlines()
+    assert of_all == "groups of 2, step: 4, clip_norm: 5.0"
+    field, field_step, field_place, weights, weights_step, weights_place, *arrays = lines
+    assert field.startswith("'field': optimizer: Adam(learning_rate=exponential_decay(init_value=0.05, ")
+    assert field_step == "'field': step: 2, elements skipped: 10, rate_scale: 0.5"
+    assert weights.startswith("'weights': optimizer: RMSProp(learning_rate=0.02, weight_decay=0.01, ")
+    assert "<the array optimizer.1.0>" in weights
+    assert weights_step == "'weights': step: 3, elements skipped: 0"
+    assert [field_place, weights_place] == ["'field': backend: numpy", "'weights': backend: numpy"]
+    assert {line.strip() for line in arrays} == {
         "state.0.gradient_average: complex64 of shape (6, 5), 240 bytes",
         "state.0.square_average: complex64 of shape (6, 5), 240 bytes",
         "extras.field: complex64 of shape (6, 5), 240 bytes",
