@@ -108,3 +108,20 @@ def _bound(name: str, value: Any) -> Any:
     if math.isnan(bound):
         raise ValueError(f"the {name} bound is {_shown(value)}; it must be a number, or infinite for none")
     return bound
+
+
+class naming:
+    """A context that puts a name before what an error says."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if isinstance(error, (TypeError, ValueError, IndexError, ArithmeticError, RuntimeError)):
+            try:
+                named = type(error)(f"{self.name}: {error}")
+            except TypeError:  # a kind of error that is made of other things
+                return
+            raise named from error

@@ -148,7 +148,7 @@ def _gradient(
     if weight_decay is not None and decay_rate is None:
         g = g + weight_decay * x
     if projected_gradient:
-        outward = ((x <= lower) & (g > 0)) | ((x >= upper) & ~(x <= lower) & (g < 0))
+        outward = ((x <= lower) & (g > 0)) | ((x >= upper) & (g < 0))
         g = np.where(outward, 0, g)
     return g
 
@@ -193,14 +193,15 @@ def _move(
     moved = shrink * x - increment
     moved = np.where(moved < lower, lower, np.where(moved > upper, upper, moved))
     if lower_modulus is not None:
-        far = 1e9 * upper_modulus
-        moved = np.where(moved < -far, -far, np.where(moved > far, far, moved))
-        modulus = np.sqrt(abs2(moved))
+        size = abs2(np.sqrt(np.abs(moved)))  # of complex numbers, the sum of both parts' moduli
+        direction = moved / size
+        length = np.sqrt(abs2(direction))
+        modulus = size * length
         limit = np.where(
             modulus < lower_modulus, lower_modulus, np.where(modulus > upper_modulus, upper_modulus, modulus)
         )
-        scaled = np.where(modulus == 0, as_complex(limit), moved * (limit / modulus))
-        moved = np.where(modulus == limit, moved, scaled)
+        inside = np.where(size == 0, as_complex(lower_modulus + 0 * size), limit * (direction / length))
+        moved = np.where(modulus == limit, moved, inside)
     if parameter_average is not None:
         new["parameter_average"] = average_decay * parameter_average + one_minus_average_decay * moved
     return new | {"x": moved}

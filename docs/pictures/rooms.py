@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "optimizers": {"arguments", "backends", "rules", "schedules"},
     "backends/cpu": {"backends", "rules"},
     "backends/gpu": {"backends", "rules"},
-    "backends": {"rules"},
+    "backends": {"arguments", "rules"},
     "rules": {"reference"},
     "schedules": {"arguments"},
     "arguments": set(),

@@ -92,14 +92,14 @@ class Backend(ABC):
         grads: Sequence[Any],
         clip_norm: float,
         signs: Sequence[float],
-        skip: bool,
+        skips: Sequence[bool],
         workspaces: Sequence[Any],
     ) -> list[Any]:
         """The factor that brings all of `grads` together to at most a norm, times the sign of each.
 
-        They are real, checked, and on one device; each has its `workspace`. To `skip` leaves elements that
-        are not finite out of the norm. The factors are numbers, or arrays on that device, so that nobody
-        waits for them.
+        They are real, checked, and on one device; each has its `workspace`. Of one that `skips`, elements
+        that are not finite are left out of the norm. The factors are numbers, or arrays on that device, so
+        that nobody waits for them.
         """
 
     def norm(self, array: Any, skip: bool) -> tuple[float, float]:

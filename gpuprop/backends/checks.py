@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpuprop.backends.base import Backend
+from gpuprop.backends.spans import Span, overlaps_itself
 from gpuprop.rules import Rule
 
 #: The types that an array may have, and those in which a kernel computes.
@@ -77,8 +78,13 @@ def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any], rows: Any
             check_array(backend, name, array, written=name in rule.writes)
         if array.dtype != dtype and dtype != x.dtype:
             raise TypeError(
-                f"{name} has dtype {array.dtype} and {main} has {x.dtype}; beside it {name} must be real, "
-                f"of dtype {dtype}"
+                f"{name} has dtype {array.dtype} and {main} has {x.dtype}; beside it {name} must be real, of "
+                f"dtype {dtype}"
+                + (
+                    " (step with the optimizer whose state it is, or from init)"
+                    if name in rule.writes
+                    else ""
+                )
             )
         if array.dtype != dtype and array.dtype == real_dtype(dtype) and name in rule.writes:
             raise TypeError(
@@ -116,7 +122,7 @@ def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any], rows: Any
     for (a, first), (b, second) in combinations(zip(rule.arrays, arrays, strict=True), 2):
         if b not in rule.writes or not backend.may_overlap(first, second):
             continue  # reads come first: where the second is only read, so is the first
-        one, other = _Span(backend.address_of(first), first), _Span(backend.address_of(second), second)
+        one, other = Span(backend.address_of(first), first), Span(backend.address_of(second), second)
         may_be_same = a in rule.reads[:1] and b == main  # x may be its own gradient, not its own bound
         if one.overlaps(other) and not (may_be_same and one.is_same(other)):
             raise ValueError(
@@ -153,60 +159,3 @@ def check_array(backend: Backend, name: str, array: Any, *, written: bool) -> No
             f"{name} has strides {array.strides}, with which two of its elements may share memory; "
             f"it must be an array of its own, as {name}.copy() is"
         )
-
-
-def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
-    """Whether the strides do not nest, from the smallest up."""
-    reach = itemsize
-    for stride, length in sorted((abs(s), n) for s, n in zip(strides, shape, strict=True)):
-        if length > 1:
-            if stride < reach:
-                return 0 not in shape
-            reach += stride * (length - 1)
-    return False
-
-
-class _Span:
-    """The memory of an array on any device, by numbers alone: nothing is read from it."""
-
-    def __init__(self, address: int, array: Any) -> None:
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (address, False),
-            "shape": array.shape,
-            "strides": array.strides,
-            "typestr": array.dtype.str,
-        }
-
-    def is_same(self, other: _Span) -> bool:
-        a, b = np.asarray(self), np.asarray(other)
-        if self.__array_interface__["data"] != other.__array_interface__["data"] or a.shape != b.shape:
-            return False
-        return all(s == t for s, t, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
-
-    def overlaps(self, other: _Span) -> bool:
-        try:
-            return np.shares_memory(np.asarray(self), np.asarray(other), max_work=10_000)  # type: ignore[arg-type]
-        except np.exceptions.TooHardError:
-            return True
-
-
-def shared_memory(arrays: Sequence[tuple[str, Backend, Any, bool]]) -> tuple[str, str] | None:
-    """Two owners whose arrays meet, of which one is written; for each array its owner, backend, and that."""
-    found = []
-    for owner, backend, array, written in arrays:
-        if not array.size:
-            continue
-        address = backend.address_of(array)
-        reaches = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)]
-        low = address + sum(reach for reach in reaches if reach < 0)
-        high = address + sum(reach for reach in reaches if reach > 0) + array.itemsize
-        found.append((backend.name == "gpu", low, high, owner, written, _Span(address, array)))
-    found.sort(key=lambda one: one[:3])
-    for i, (place, _, high, owner, written, span) in enumerate(found):
-        for other_place, other_low, _, other, other_written, other_span in found[i + 1 :]:
-            if other_place != place or other_low >= high:
-                break
-            if owner != other and (written or other_written) and span.overlaps(other_span):
-                return owner, other
-    return None

@@ -100,8 +100,8 @@ class NumPyBackend(Backend):
                 finite = np.logical_and.reduce([a.all(-1, keepdims=True) for a in each] if more else each)
             return _Computed(arrays, new, finite, places)
 
-    def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skip: bool, workspaces: Any) -> list[Any]:
-        factor = joint_factor([self.norm(grad, skip) for grad in grads], clip_norm)
+    def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skips: Any, workspaces: Any) -> list[Any]:
+        factor = joint_factor([self.norm(*each) for each in zip(grads, skips, strict=True)], clip_norm)
         return [sign * factor for sign in signs]
 
 

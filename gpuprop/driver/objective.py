@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from gpuprop.arguments import naming
 from gpuprop.backends import Backend, backend_of
 from gpuprop.driver.arrays import numbers, one_number
 from gpuprop.driver.points import copied
-from gpuprop.optimizers.groups import naming
 
 _DIFFERENCES = ("2-point", "3-point", "cs")
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from gpuprop.arguments import naming
 from gpuprop.backends import Backend, backend_of
 from gpuprop.driver.arrays import own_copy
 from gpuprop.driver.bounds import project, with_bounds
 from gpuprop.optimizers import Groups, GroupsState, Optimizer, State
-from gpuprop.optimizers.groups import naming
 
 
 def each(function: Callable[..., Any], point: Any, *others: Any) -> Any:

@@ -156,6 +156,8 @@ class Optimizer(Stepping):
                 f"{rule.name} with these options computes with the parameters, as weight decay and bounds "
                 "do; pass x= to direction"
             )
+        if not isinstance(state, State):
+            raise refusals.foreign(state, rule)
         if out is None:
             grad = state.backend.adopt("grad", grad)
             check_array(state.backend, "grad", grad, written=False)

@@ -7,9 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 from gpuprop import arguments as check
+from gpuprop.arguments import naming
 from gpuprop.backends import Backend
 from gpuprop.backends.base import joint_factor
-from gpuprop.backends.checks import as_real, checked, shared_memory
+from gpuprop.backends.checks import as_real
+from gpuprop.backends.spans import Taken, check_together
 from gpuprop.optimizers.base import Optimizer
 from gpuprop.optimizers.options import Options
 from gpuprop.optimizers.state import GroupsState
@@ -49,6 +51,8 @@ class Groups:
     clip_norm: float | None
     #: What steps: with a scale of the gradient where the norm is that of all.
     _stepping: Mapping[str, Options]
+    #: Kinds of arrays that the full checks have let pass.
+    _known: set[Any]
 
     def __init__(
         self,
@@ -78,7 +82,9 @@ class Groups:
         stepping = {
             n: o if clip_norm is None else o._replaced(clip_norm=clip_norm) for n, o in together.items()
         }
-        vars(self).update(optimizers=MappingProxyType(together), clip_norm=clip_norm, _stepping=stepping)
+        vars(self).update(
+            optimizers=MappingProxyType(together), clip_norm=clip_norm, _stepping=stepping, _known=set()
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"cannot assign {name!r}: hyperparameters are immutable; make other groups")
@@ -166,58 +172,47 @@ class Groups:
         given = {name: g for name, g in self._named("gradients", gradients).items() if g is not None}
         places = self._named("at", at or {})
         parameters = self._named("arrays", arrays)
-        taken, memory = {}, []
+        taken = {}
         for name, gradient in given.items():
-            optimizer, of_one = self._stepping[name], state[name]
+            optimizer, backend = self._stepping[name], state[name].backend
             if name not in parameters:
                 raise ValueError(f"gradients has {name!r} and arrays has not; give both")
-            rule, rows = optimizer.rule, None
+            rows = None
             with naming(name):
-                one: Any = optimizer._arrays_of(rule, (parameters[name],), gradient, of_one)
+                one: Any = optimizer._arrays_of(optimizer.rule, (parameters[name],), gradient, state[name])
                 if places.get(name) is not None:
-                    one, rows = part_of(of_one.backend, rule, one, places[name])
-                one = checked(of_one.backend, rule, one, rows)
-            memory += [
-                (name, of_one.backend, one[0], False),
-                (name, of_one.backend, one[len(rule.reads)], True),
-            ]
-            taken[name] = rule, one, of_one, rows
-        if meeting := shared_memory(memory):
-            raise ValueError(
-                f"arrays of {meeting[0]} and {meeting[1]} share memory, and a step of one changes the other; "
-                "they must be apart"
-            )
-        scales = self._scales(taken)
+                    one, rows = part_of(backend, optimizer.rule, one, places[name])
+            taken[name] = Taken(backend, optimizer.rule, one, rows)
+        for name, one in check_together(taken, self._known).items():
+            taken[name] = taken[name]._replace(arrays=one)
+        scales = self._scales(taken, state)
         ready: list[Callable[[], None]] = []
-        for name, (rule, one, of_one, rows) in taken.items():
+        for name, (_, rule, one, rows) in taken.items():
             with naming(name):
-                ready.append(self._stepping[name]._ready(rule, one, of_one, rows, scales.get(name)))
+                ready.append(self._stepping[name]._ready(rule, one, state[name], rows, scales.get(name)))
         for update in ready:
             update()
         state.optimizer = self
         state.step += 1
 
-    def _scales(self, taken: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    def _scales(self, taken: Mapping[str, Taken], state: GroupsState) -> dict[str, Any]:
         """What brings all gradients together to the norm, for each of them."""
         if self.clip_norm is None or not taken:
             return {}
-        grads, spaces, places = {}, {}, set()
-        for name, (rule, arrays, state, rows) in taken.items():
-            self._stepping[name]._provide_workspace(rule, arrays, state, rows)
-            grads[name], spaces[name] = as_real(state.backend, arrays[0]), state._workspace
-            places.add((state.backend.name, state.backend.device_of(arrays[0])))
+        grads, spaces = [], []
+        for name, (backend, rule, arrays, rows) in taken.items():
+            self._stepping[name]._provide_workspace(rule, arrays, state[name], rows)
+            grads.append(as_real(backend, arrays[0]))
+            spaces.append(state[name]._workspace)
         signs = [self._stepping[name]._sign for name in taken]
         skips = [self._stepping[name].nonfinite == "skip" for name in taken]
-        if len(places) == 1 and len(set(skips)) == 1:
-            backend = next(iter(taken.values()))[2].backend
-            scales = backend.clip_scales(
-                list(grads.values()), self.clip_norm, signs, skips[0], list(spaces.values())
-            )
+        backends = [one.backend for one in taken.values()]
+        places = {(backend.name, backend.device_of(g)) for backend, g in zip(backends, grads, strict=True)}
+        if len(places) == 1:
+            scales = backends[0].clip_scales(grads, self.clip_norm, signs, skips, spaces)
         else:
-            each = zip(taken.values(), grads.values(), skips, strict=True)
-            factor = joint_factor(
-                [one[2].backend.norm(grad, skip) for one, grad, skip in each], self.clip_norm
-            )
+            each = zip(backends, grads, skips, strict=True)
+            factor = joint_factor([b.norm(grad, skip) for b, grad, skip in each], self.clip_norm)
             scales = [sign * factor for sign in signs]
         return dict(zip(taken, scales, strict=True))
 
@@ -230,19 +225,6 @@ class Groups:
                 f"{', '.join(self.optimizers)}"
             )
         return given
-
-
-class naming:
-    """Puts the name of the array before what an error says of it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if isinstance(error, (TypeError, ValueError, IndexError, ArithmeticError, RuntimeError)):
-            raise type(error)(f"{self.name}: {error}") from error
 
 
 def _rebuilt(optimizers: dict[str, Optimizer], clip_norm: float | None) -> Groups:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from gpuprop import arguments as check
 from gpuprop import rules
 from gpuprop.backends import Backend
-from gpuprop.backends.checks import as_real
 from gpuprop.optimizers.base import Optimizer
+from gpuprop.optimizers.state import State
+from gpuprop.optimizers.steps import refusals
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -86,6 +85,10 @@ class Options(Optimizer):
         return self._fixed_scalars | {"weight_decay": 0.0, "shrink": 1 - rate * self.weight_decay}
 
     @cached_property
+    def _is_one_launch(self) -> bool:
+        return super()._is_one_launch and not self.projected_gradient
+
+    @cached_property
     def _shrinks(self) -> bool:
         return self.decoupled_weight_decay and (check.is_array(self.weight_decay) or self.weight_decay != 0)
 
@@ -115,31 +118,20 @@ class Options(Optimizer):
         }
 
     def _check_parameters(self, backend: Backend, x: Any) -> None:
-        for pair in ("bounds", "modulus_bounds"):
-            limits = getattr(self, pair)
-            if not limits or not any(map(check.is_array, limits)):
-                continue
-            lower, upper = (
-                as_real(backend, backend.adopt(pair, limit)) if check.is_array(limit) else limit
-                for limit in limits
-            )
-            with np.errstate(all="ignore"):  # a number out of the dtype's range is no bound
-                count = int((~(lower <= upper)).sum())
-            if count:
-                raise ValueError(
-                    f"the lower bound is above the upper one, or NaN, in {count} place{'s' * (count > 1)}; "
-                    f"{pair} is (lower, upper)"
-                )
-        factors = {name: getattr(self, name, 0.0) for name in ("learning_rate", "weight_decay")}
-        for name, factor in factors.items():
-            if check.is_array(factor):
-                given = backend.adopt(name, factor)
-                count = int((~((given >= 0) & (given < math.inf))).sum())
-                if count:
-                    raise ValueError(
-                        f"{name} is negative or not finite in {count} place{'s' * (count > 1)}; it must be "
-                        "finite and at least 0"
-                    )
+        with backend.on_device_of(x):
+            for pair, least in (("bounds", -math.inf), ("modulus_bounds", 0.0)):
+                refusals.check_limits(backend, pair, getattr(self, pair), least)
+            for name in ("learning_rate", "weight_decay"):
+                refusals.check_factor(backend, name, getattr(self, name, 0.0))
+
+    def _scalars_of(self, state: State, x: Any) -> tuple[Any, ...]:
+        scalars = super()._scalars_of(state, x)
+        if not self.projected_gradient or x.dtype.itemsize > 2:
+            return scalars
+        # x is at a bound as 16 bits hold it.
+        names = {self._option_names.get(name, name) for name in ("lower", "upper")}
+        pairs = zip(self.rule.scalars, scalars, strict=True)
+        return tuple(float(x.dtype.type(v)) if name in names else v for name, v in pairs)
 
     def _key(self) -> tuple[Any, ...]:
         def key(value: Any) -> Any:

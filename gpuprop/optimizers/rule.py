@@ -14,7 +14,7 @@ from gpuprop import arguments as check
 from gpuprop.optimizers.options import Options, is_other
 from gpuprop.optimizers.state import State
 from gpuprop.rules import NEUTRAL, Around, Rule, around
-from gpuprop.rules.composition import with_arrays
+from gpuprop.rules.composition import names_in, with_arrays
 from gpuprop.rules.options import own_names
 
 
@@ -75,6 +75,16 @@ class RuleOptimizer(Options):
         }
         vars(self).update(around, user_rule=rule, scalars=MappingProxyType(checked))
         super().__post_init__()
+        if rule.reads[0] in rule.reals:
+            raise ValueError(
+                f"rule {rule.name!r} has its gradient {rule.reads[0]!r} in reals; it is complex where the "
+                "parameters are"
+            )
+        if self.parameter_average is not None and "parameter_average" in names_in(rule):
+            raise ValueError(
+                f"rule {rule.name!r} calls something parameter_average, which is an array of the state with "
+                "the option of this name; call it otherwise"
+            )
         if self.decoupled_weight_decay and "learning_rate" not in rule.scalars:
             raise ValueError(
                 f"decoupled_weight_decay is True and rule {rule.name!r} has no scalar learning_rate, by "
@@ -100,6 +110,11 @@ class RuleOptimizer(Options):
         return _rebuild, (self.user_rule, {**self.options, **self.scalars})
 
     def _replaced(self, **changes: Any) -> RuleOptimizer:
+        if taken := sorted(changes.keys() & self.scalars.keys()):
+            raise ValueError(
+                f"rule {self.user_rule.name!r} has a scalar {taken[0]!r}, so that the option of this name "
+                "cannot be set; call the scalar otherwise"
+            )
         return RuleOptimizer(self.user_rule, **{**self.options, **self.scalars, **changes})
 
     @cached_property

@@ -114,7 +114,7 @@ def direction_of(rule: Rule) -> Rule:
     They are among the arrays that it reads, at last, where `needs_parameters`.
     """
     x, taken = rule.writes[0], names_in(rule)
-    out, moved = (free_name(name, taken) for name in ("direction", "moved"))
+    out, moved = (free_name(name, taken) for name in ("out", "moved"))
     increment = _increment(rule)
     if increment is None:
         reads = (*rule.reads, x)

@@ -18,7 +18,8 @@ g = g + weight_decay * x
 """
 #: What points out of the bounds, where x is at one of them.
 _PROJECTION = """
-g = where(x <= lower, min(g, 0), where(x >= upper, max(g, 0), g))
+g = where(x <= lower, min(g, 0), g)
+g = where(x >= upper, max(g, 0), g)
 """
 _SHRINKING = """
 x = shrink * x
@@ -26,14 +27,16 @@ x = shrink * x
 _BOUNDS = """
 x = where(x < lower, lower, where(x > upper, upper, x))
 """
-#: A modulus of 0 has no direction: it becomes real. What is far outside comes nearer first, in a direction
-#: that is off by 1e-9 at most, so that its square is a number.
+#: Divided by the sum of the moduli of its parts, no number has a square that is none. A modulus of 0 has no
+#: direction: it becomes real.
 _MODULUS_BOUNDS = """
-limit = 1e9 * upper_modulus
-x = where(x > limit, limit, where(x < -limit, -limit, x))
-modulus = sqrt(abs2(x))
+size = abs2(sqrt(abs(x)))
+direction = x / size
+length = sqrt(abs2(direction))
+modulus = size * length
 limit = where(modulus > upper_modulus, upper_modulus, where(modulus < lower_modulus, lower_modulus, modulus))
-x = where(modulus == limit, x, where(modulus == 0, as_complex(limit), x * (limit / modulus)))
+direction = where(size == 0, as_complex(lower_modulus), limit * (direction / length))
+x = where(modulus == limit, x, direction)
 """
 _AVERAGE = """
 parameter_average = average_decay * parameter_average + one_minus_average_decay * x
@@ -43,7 +46,7 @@ _SCALARS = (
     "gradient_scale", "clip_value", "weight_decay", "shrink", "decay_rate", "lower", "upper",
     "lower_modulus", "upper_modulus", "average_decay", "one_minus_average_decay",
 )  # fmt: skip
-_LOCALS = ("g", "modulus", "limit")
+_LOCALS = ("g", "size", "direction", "length", "modulus", "limit")
 
 
 class Around(NamedTuple):

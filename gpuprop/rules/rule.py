@@ -68,6 +68,11 @@ class Rule:
     def __post_init__(self) -> None:
         parsed = parse(self.name, self.body, self.reads, self.writes, self.scalars)
         object.__setattr__(self, "assignments", parsed)
+        for names in ("reals", "fresh"):
+            if not isinstance(getattr(self, names), (tuple, list)):
+                raise TypeError(
+                    f"rule {self.name!r}: {names} is {getattr(self, names)!r}; it must be a tuple of names"
+                )
         for names in ("reads", "writes", "scalars", "reals", "fresh"):
             object.__setattr__(self, names, tuple(getattr(self, names)))
         for names, among in (("reals", self.arrays), ("fresh", self.writes)):

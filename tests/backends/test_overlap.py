@@ -8,10 +8,10 @@ from conftest import DTYPES
 from trial_rules import apply
 
 from gpuprop import Rule, select_backend
-from gpuprop.backends.checks import _Span
 from gpuprop.backends.cpu import threads as threading_of_steps
 from gpuprop.backends.cpu.memory import are_apart
 from gpuprop.backends.gpu.layouts import at_a_glance
+from gpuprop.backends.spans import Span
 
 pytest.importorskip("ml_dtypes", reason="gives NumPy bfloat16")
 TOTAL = Rule(
@@ -140,7 +140,7 @@ def spans(axes, offsets):
 def test_spans_overlap_where_they_have_a_byte_in_common(axes):
     for one, at_one, bytes_of_one in spans(axes, [0]):
         for other, at_other, bytes_of_other in spans(1, range(-14, 15)):
-            first, second = _Span(at_one, one), _Span(at_other, other)
+            first, second = Span(at_one, one), Span(at_other, other)
             assert first.overlaps(second) == second.overlaps(first) == bool(bytes_of_one & bytes_of_other)
             if axes == 1:
                 same = at_one == at_other and one.shape == other.shape

@@ -26,7 +26,15 @@ HERE = Path(__file__).parent
 
 @pytest.mark.parametrize(
     ("variant", "dtype"),
-    [("everything", dtype) for dtype in DTYPES] + [(variant, "float32") for variant in OTHER_VARIANTS],
+    [
+        *(
+            pytest.param(
+                "everything", dtype, marks=() if dtype in ("bfloat16", "complex64") else pytest.mark.slow
+            )
+            for dtype in DTYPES
+        ),
+        *((variant, "float32") for variant in OTHER_VARIANTS),
+    ],
 )
 def test_a_resumed_run_goes_on_bit_for_bit(backend, dtype, variant, tmp_path):
     x = parameters(backend, DTYPES[dtype])

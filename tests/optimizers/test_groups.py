@@ -10,6 +10,7 @@ import gpuprop
 from gpuprop import SGD, Adam, Groups, RMSProp, Rule, RuleOptimizer
 
 RULE = Rule("sign", ("g",), ("x",), ("learning_rate",), "x = x - learning_rate * where(g > 0, 1, -1)")
+CLIPS = Rule("clips", ("g",), ("x",), ("clip_norm",), "x = x - clip_norm * g")
 
 
 def optimizers():
@@ -107,6 +108,23 @@ def test_a_step_that_is_refused_for_one_writes_none(backend, make):
     assert state.step == 0
 
 
+def test_kinds_that_have_been_seen_are_checked_at_a_glance(backend, monkeypatch):
+    groups, arrays = Groups(optimizers()), arrays_of(backend)
+    state = groups.init(arrays, backend=backend)
+    groups.step(arrays, arrays_of(backend, seed=1), state)
+    monkeypatch.setattr("gpuprop.backends.checks._check_arrays", None)
+    if backend.name != "numpy":  # the reference checks at every step
+        groups.step(arrays, arrays_of(backend, seed=2), state)
+
+
+def test_an_array_of_options_may_not_be_what_another_steps(backend):
+    x, y = (backend.asarray(np.ones(3)) for _ in range(2))
+    groups = Groups(a=SGD(), b=SGD(bounds=(x, None)))
+    state = groups.init({"a": x, "b": y}, backend=backend)
+    with pytest.raises(ValueError, match=r"arrays of (a and b|b and a) share memory"):
+        groups.step({"a": x, "b": y}, {"a": x.copy(), "b": y.copy()}, state)
+
+
 def test_refuses_what_does_not_fit(backend):
     groups = Groups(a=SGD(), b=SGD())
     memory = backend.asarray(np.ones((5, 4)))
@@ -150,6 +168,10 @@ def test_refuses_what_does_not_fit(backend):
         (lambda: Groups({1: SGD()}), "the name of an array is 1"),
         (lambda: Groups(a=SGD(clip_norm=1.0), clip_norm=2), "a has clip_norm=1.0 and all together have 2"),
         (lambda: Groups(a=SGD(), clip_norm=0), "clip_norm is 0; it must be finite and above 0"),
+        (
+            lambda: Groups(a=RuleOptimizer(CLIPS, clip_norm=0.1), clip_norm=2),
+            "rule 'clips' has a scalar 'clip_norm', so that the option of this name cannot be set",
+        ),
     ],
 )
 def test_refuses_groups(call, message):

@@ -44,8 +44,19 @@ def optimizer_of(backend, dtype, part=...):
     return RMSProp(backend.asarray(rates.copy()), bounds=(None, upper), second_moment="modulus", **OPTIONS)
 
 
-@pytest.mark.parametrize("dtype", ["complex64", pytest.param("float16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("at", [*WINDOWS.values(), *ROWS.values()], ids=[*WINDOWS, *ROWS])
+PARTS = WINDOWS | ROWS
+#: A kind of part more is a loop more to compile.
+SOME = [(name, "complex64") for name in ("slices", "one element", "negative", "two axes", "none of them")]
+
+
+@pytest.mark.parametrize(
+    ("at", "dtype"),
+    [
+        pytest.param(at, dtype, id=f"{name}-{dtype}", marks=() if (name, dtype) in SOME else pytest.mark.slow)
+        for name, at in PARTS.items()
+        for dtype in ("complex64", "float16")
+    ],
+)
 def test_a_part_is_stepped_as_if_it_were_alone(backend, at, dtype):
     whole, before = backend.asarray(numbers(0, SHAPE, dtype)), numbers(0, SHAPE, dtype)
     index = np.asarray(at, int) if isinstance(at, (list, range)) else at
@@ -89,6 +100,9 @@ def test_every_rows_step_counts_for_the_bias_correction(backend):
         ([0, 3, 0], r"at has row 0 more than once; .* numpy.add.at"),
         ([0, -12], r"at has row 0 more than once"),
         ([12], r"at has rows from 12 to 12, and x has 12: 0 to 11"),
+        (np.array([2**64 - 1], np.uint64), "at has rows from 9223372036854775807 to"),
+        ([0, True], r"at is \[0, True\]"),
+        ([[1], [1, 2]], r"at is \[\[1\], \[1, 2\]\]"),
         ([-13], r"at has rows from -13 to -13, and x has 12"),
         (np.ones(12, bool), r"at is an array of bool of shape \(12,\); it must be .* numpy.flatnonzero"),
         ((np.array([0]), np.array([1])), "at is .*several index arrays, step on a copy"),
@@ -169,8 +183,17 @@ def test_a_norm_is_that_of_the_gradient_given(backend):
     np.testing.assert_allclose(np.linalg.norm(backend.to_host(x)), 3.0)
 
 
-@pytest.mark.parametrize("shape", [(50_000,), (50_000, 5), (9000, 2, 3)])
-@pytest.mark.parametrize("order", ["C", pytest.param("F", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [
+        ((50_000, 5), "C"),
+        *(
+            pytest.param((50_000, *more), order, marks=pytest.mark.slow)
+            for order in "CF"
+            for more in ((), (2, 3))
+        ),
+    ],
+)
 def test_many_rows_in_threads(backend, shape, order):
     rows = np.random.default_rng(0).permutation(shape[0])[: shape[0] // 2]
     x = backend.asarray(np.asarray(numbers(0, shape, "float32"), order=order))
@@ -182,6 +205,41 @@ def test_many_rows_in_threads(backend, shape, order):
         optimizer.step(x, grad, state, at=rows)
         optimizer.step(alone, grad, part_state)
     np.testing.assert_array_equal(backend.to_host(x[rows]), backend.to_host(alone))
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (640, 64)])
+def test_a_norm_of_a_part_has_the_bits_of_that_of_the_part_alone(backend, shape):
+    grad, optimizer, found = numbers(0, (64, 64), "float64"), gpuprop.SGD(1.0, clip_norm=0.01), []
+    for size, at in (((64, 64), None), (shape, slice(0, 64))):
+        x = backend.asarray(np.zeros(size))
+        optimizer.step(x, backend.asarray(grad), optimizer.init(x, backend=backend), at=at)
+        found.append(backend.to_host(x)[:64])
+    np.testing.assert_array_equal(*found)
+
+
+def test_rows_of_another_library(backend):
+    torch = pytest.importorskip("torch", reason="torch is not installed: python -m pip install torch")
+    if backend.name == "gpu":
+        pytest.skip("torch on the host")
+    x, optimizer = torch.ones(5, 2), gpuprop.SGD(1.0)
+    optimizer.step(x, torch.ones(2, 2), optimizer.init(x, backend=backend), at=torch.tensor([3, -1]))
+    assert x[:, 0].tolist() == [1, 1, 1, 0, 0]
+
+
+@pytest.mark.gpu
+def test_rows_and_rates_of_another_device(cupy, other_device):
+    rows = cupy.array([1])
+    with other_device:
+        x = cupy.ones((3, 2))
+        rates = x * 2
+    optimizer = gpuprop.SGD(rates, bounds=(-x, x))
+    state = optimizer.init(x)
+    with other_device:
+        grad = x[:1].copy()
+    with pytest.raises(IndexError, match="at is on device 0 and x on 1; it must be there, or a NumPy array"):
+        optimizer.step(x, grad, state, at=rows)
+    optimizer.step(x, grad, state, at=np.array([1]))
+    assert x[:, 0].tolist() == [1, -1, 1]
 
 
 @pytest.mark.gpu

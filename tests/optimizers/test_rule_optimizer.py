@@ -71,6 +71,14 @@ def test_an_array_cannot_be_called_as_a_part_of_every_state(name):
         ((MINE, {"rate": 0.1}), "takes the scalars rate, rho, and was given rate"),
         ((MINE, {"rate": "0.1", "rho": 0.9}), "rate is '0.1'; it must be a real number"),
         ((Rule("two", ("a", "b"), ("x",), (), "x = a + b"), {}), "it must read one array, the gradient"),
+        ((Rule("r", ("g",), ("x",), (), "x = x - g", reals=("g",)), {}), "has its gradient 'g' in reals"),
+        (
+            (
+                Rule("r", ("g",), ("x",), (), "parameter_average = g\nx = x - parameter_average"),
+                {"parameter_average": 0.5},
+            ),
+            "rule 'r' calls something parameter_average",
+        ),
     ],
 )
 def test_refuses(arguments, message):

@@ -148,10 +148,11 @@ class CPUBackend(Backend):
     def survey(self, rows: np.ndarray) -> tuple[int, int, int]:
         return reductions.survey_of_rows()(rows)
 
-    def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skip: bool, workspaces: Any) -> list[Any]:
-        sums = [reductions.sum_of_squares(g, skip) if _converts(g.dtype) else math.inf for g in grads]
+    def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skips: Any, workspaces: Any) -> list[Any]:
+        each = zip(grads, skips, strict=True)
+        sums = [reductions.sum_of_squares(*one) if _converts(one[0].dtype) else math.inf for one in each]
         if sum(sums) == math.inf:  # beyond float64's numbers, or an infinite element
-            return self._plain.clip_scales(grads, clip_norm, signs, skip, workspaces)
+            return self._plain.clip_scales(grads, clip_norm, signs, skips, workspaces)
         return [sign * clip_factor(math.sqrt(sum(sums)), clip_norm) for sign in signs]
 
 

@@ -62,9 +62,7 @@ class GPUBackend(Backend):
 
     def workspace(self, x: Any) -> Any:
         with x.device:
-            # One thread for 64 elements, up to what the largest GPU can hold at a time.
-            elements = x.size * (2 if x.dtype.kind == "c" else 1)
-            sums = self.xp.empty(min(max(elements // 64, 1), 2**18), np.float64)
+            sums = self.xp.empty(_sums_of(x.size * (2 if x.dtype.kind == "c" else 1)), np.float64)
             return SimpleNamespace(
                 skipped=self.xp.zeros(1, self.xp.uint64),  # in which CUDA can count atomically
                 sums=sums,
@@ -166,10 +164,10 @@ class GPUBackend(Backend):
         with array.device:
             return self._captures()
 
-    def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skip: bool, workspaces: Any) -> list[Any]:
+    def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skips: Any, workspaces: Any) -> list[Any]:
         with grads[0].device:
-            term = "finite square" if skip else "square"
-            sums = [self._sums(grad, term, space) for grad, space in zip(grads, workspaces, strict=True)]
+            terms = ["finite square" if skip else "square" for skip in skips]
+            sums = [self._sums(*each) for each in zip(grads, terms, workspaces, strict=True)]
             together = sums[0] if len(sums) == 1 else self.xp.concatenate(sums)
             return [
                 clip_kernel(grad.dtype.name)(together, clip_norm, sign, space.scale)
@@ -179,11 +177,14 @@ class GPUBackend(Backend):
     def _sums(self, array: Any, term: str, workspace: Any) -> Any:
         """At most 512 sums, which together are that over all elements."""
         flat = array.reshape(-1) if array.flags.c_contiguous else array
-        sum_kernel(array.dtype.name, term)(flat, array.size, workspace.sums)
-        return sum_kernel("float64", "value")(workspace.sums, workspace.sums.size, workspace.fewer_sums)
+        # As many as an array of this size has, whatever it is a part of.
+        count = min(_sums_of(array.size), workspace.sums.size)
+        sums, fewer = workspace.sums[:count], workspace.fewer_sums[:count]
+        sum_kernel(array.dtype.name, term)(flat, array.size, sums)
+        return sum_kernel("float64", "value")(sums, count, fewer)
 
     def device_of(self, array: Any) -> int:
-        return array.device.id
+        return array.data.device_id
 
     def on_device_of(self, array: Any) -> Any:
         return array.device
@@ -195,6 +196,11 @@ class GPUBackend(Backend):
         if a.flags.c_contiguous and b.flags.c_contiguous:
             return a.data.ptr < b.data.ptr + b.nbytes and b.data.ptr < a.data.ptr + a.nbytes
         return True
+
+
+def _sums_of(elements: int) -> int:
+    """How many are added up first: a thread for 64, up to what the largest GPU can hold at a time."""
+    return min(max(elements // 64, 1), 2**18)
 
 
 def _rounded_anew(scalars: Sequence[Any], dtype: np.dtype) -> tuple[Any, ...]:

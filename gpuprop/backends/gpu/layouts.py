@@ -7,8 +7,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from gpuprop.backends.checks import overlaps_itself
 from gpuprop.backends.gpu.wide import BYTES
+from gpuprop.backends.spans import overlaps_itself
 from gpuprop.rules import Rule
 
 
@@ -28,6 +28,12 @@ def at_a_glance(
     if dtypes is None:
         return None
     spans, all_bits, is_strided = [], 0, not _is_contiguous(x)
+    first = arrays[0]
+    if first is not x and type(first) is kind and first.data.ptr == x.data.ptr and first.strides == strides:
+        # What is written may be the gradient: it is looked at once.
+        if first.dtype != dtype or first.shape != shape:
+            return None
+        arrays, dtypes = arrays[1:], dtypes[1:]
     for array, needed in zip(arrays, dtypes):  # noqa: B905 - in every step
         if (
             type(array) is not kind

@@ -9,6 +9,7 @@ import numpy as np
 
 from gpuprop.backends import Backend, backend_of
 from gpuprop.backends.checks import adopted, check_array
+from gpuprop.optimizers.steps import refusals
 from gpuprop.rules import Rule
 
 
@@ -23,9 +24,17 @@ def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any) -> tuple[list[An
         An array that the step takes whole is not of the shape of x.
     """
     kind = backend.xp.ndarray
+    if isinstance(arrays[0], np.generic):  # as x[at] of one element is
+        arrays = (np.asarray(arrays[0]), *arrays[1:])
     if any(type(array) is not kind for array in arrays):
         arrays = adopted(backend, rule, arrays)
     grad, *whole_arrays = arrays
+    if (
+        not isinstance(at, (np.ndarray, kind))
+        and hasattr(at, "__dlpack__")
+        and not isinstance(at, np.generic)
+    ):
+        at = backend_of(at).adopt("at", at)
     x = whole_arrays[len(rule.reads) - 1]
     for name, array in zip(rule.arrays[1:], whole_arrays, strict=True):
         if not isinstance(array, kind):
@@ -51,10 +60,8 @@ def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any) -> tuple[list[An
 
 def _as_rows(at: Any) -> np.ndarray:
     """A list of integers as an array; what else is no window, is refused."""
-    if isinstance(at, (list, range)):
-        rows = np.asarray(at, None if len(at) else np.int64)
-        if rows.dtype.kind in ("i", "u"):
-            return rows
+    if isinstance(at, range) or (isinstance(at, list) and all(map(_is_integer, at))):
+        return np.asarray(at, np.int64)
     raise IndexError(
         f"at is {_shown(at)}; it must be slices, integers and an ellipsis, or one array of integers, "
         "which are rows (of a mask m of rows, numpy.flatnonzero(m); for several index arrays, step on a "
@@ -67,8 +74,18 @@ def _checked_rows(backend: Backend, rows: Any, x: Any) -> Any:
     if not x.ndim:
         raise IndexError("x is one number without an axis, of which there are no rows; leave out at")
     # Rows on the host are surveyed there, whatever the device.
-    surveyor = backend if isinstance(rows, backend.xp.ndarray) else backend_of(rows)
-    length, rows = x.shape[0], rows.reshape(-1).astype(np.int64, order="C", copy=False)
+    surveyor = backend_of(rows)
+    rows, there = surveyor.adopt("at", rows), surveyor.device_of(rows)
+    if there not in (None, backend.device_of(x)):
+        raise IndexError(
+            f"at is on device {there} and x on {backend.device_of(x)}; it must be there, or a NumPy array"
+        )
+    if backend.is_capturing(x):
+        raise refusals.captured("rows are looked at before they are stepped")
+    length = x.shape[0]
+    if rows.dtype == np.uint64:
+        rows = rows.clip(None, np.uint64(2**63 - 1))  # which is no row, either
+    rows = rows.reshape(-1).astype(np.int64, order="C", copy=False)
     if not rows.size:
         return backend.asarray(rows)
     least, most, twice = surveyor.survey(rows)

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from gpuprop.arguments import is_array
 from gpuprop.backends import Backend
+from gpuprop.backends.checks import as_real
 from gpuprop.optimizers.state import State
 from gpuprop.rules import Rule
 
@@ -39,7 +41,8 @@ def not_finite(
             x = x if rows is None else x[rows]
             what = (
                 f"of the results of the step {count} would not be finite, the first at index {first}, where "
-                f"grad is {backend.to_host(grad[first])} and x is {backend.to_host(x[first])}"
+                f"grad is {backend.to_host(grad[first])}"
+                + ("" if rule.writes[0] in rule.fresh else f" and x is {backend.to_host(x[first])}")
             )
     return FloatingPointError(
         f'{what}; nothing has been updated (nonfinite="skip" would leave such elements out)'
@@ -66,6 +69,39 @@ def _first_nonfinite(
             first, last = (first, middle) if is_in_half else (middle, last)
         index.append(first)
     return tuple(index)
+
+
+def check_limits(backend: Backend, name: str, pair: Any, least: float) -> None:
+    """Refuse bounds among which an array has numbers that are none."""
+    if not pair or not any(map(is_array, pair)):
+        return
+    lower, upper = (as_real(backend, backend.adopt(name, b)) if is_array(b) else b for b in pair)
+    with np.errstate(all="ignore"):  # a number out of the dtype's range is no bound
+        count = int((~((lower >= least) & (upper >= least))).sum())
+        crossed = int((~(lower <= upper)).sum())
+    if crossed:
+        raise ValueError(
+            f"the lower bound is above the upper one, or NaN, in {crossed} place{'s' * (crossed > 1)}; "
+            f"{name} is (lower, upper)"
+        )
+    if count:
+        raise ValueError(
+            f"{name} is negative in {count} place{'s' * (count > 1)}; it must be at least {least:g}"
+        )
+
+
+def check_factor(backend: Backend, name: str, factor: Any) -> None:
+    """Refuse an array of rates or decays with numbers that are none."""
+    if not is_array(factor):
+        return
+    given = backend.adopt(name, factor)
+    with np.errstate(all="ignore"):
+        count = int((~((given >= 0) & (given < np.inf))).sum())
+    if count:
+        raise ValueError(
+            f"{name} is negative or not finite in {count} place{'s' * (count > 1)}; it must be finite and at "
+            "least 0"
+        )
 
 
 def foreign(state: Any, rule: Rule) -> Exception:

@@ -140,7 +140,7 @@ class Stepping(ABC):
         """The scalars of the next step of `state`, in the order of the rule."""
         scalars, scale = self._constant_scalars, state._rate_scale
         if scalars is not None:
-            return scalars if scale == 1.0 or not scalars else self._scaled(scale)
+            return scalars if scale == 1.0 else self._scaled(scale)
         if state.backend.name == "gpu" and self._has_a_past and state.backend.is_capturing(x):
             raise refusals.captured("learning rate or its bias correction changes with the step")
         return self._ordered(self._scalars_at(state._clock.item(1), scale))
@@ -176,7 +176,9 @@ class Stepping(ABC):
                 grad = backend.adopt("grad", arrays[0])
                 check_array(backend, "grad", grad, written=False)
                 grad = as_real(backend, grad)
-                (scale,) = backend.clip_scales([grad], self.clip_norm, [self._sign], skip, [state._workspace])
+                (scale,) = backend.clip_scales(
+                    [grad], self.clip_norm, [self._sign], [skip], [state._workspace]
+                )
             # In place of the NaN that stood for a scalar which each gradient decides anew.
             place = rule.scalars.index(self._scale_of_gradient)
             scalars = (*scalars[:place], scale, *scalars[place + 1 :])

@@ -1,0 +1,136 @@
+"""Whether arrays share memory: by numbers alone, as nothing is read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpuprop.arguments import naming
+from gpuprop.backends.base import Backend
+from gpuprop.rules import Rule
+
+
+class Span:
+    """The memory of an array on any device."""
+
+    def __init__(self, address: int, array: Any) -> None:
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, False),
+            "shape": array.shape,
+            "strides": array.strides,
+            "typestr": array.dtype.str,
+        }
+
+    def is_same(self, other: Span) -> bool:
+        a, b = np.asarray(self), np.asarray(other)
+        if self.__array_interface__["data"] != other.__array_interface__["data"] or a.shape != b.shape:
+            return False
+        return all(s == t for s, t, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
+
+    def overlaps(self, other: Span) -> bool:
+        try:
+            return np.shares_memory(np.asarray(self), np.asarray(other), max_work=10_000)  # type: ignore[arg-type]
+        except np.exceptions.TooHardError:
+            return True
+
+
+def overlaps_itself(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> bool:
+    """Whether the strides do not nest, from the smallest up."""
+    reach = itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(strides, shape, strict=True)):
+        if length > 1:
+            if stride < reach:
+                return 0 not in shape
+            reach += stride * (length - 1)
+    return False
+
+
+class Taken(NamedTuple):
+    """What one of several steps takes."""
+
+    backend: Backend
+    rule: Rule
+    arrays: Sequence[Any]
+    rows: Any
+
+
+class _Extent(NamedTuple):
+    device: int
+    low: int
+    high: int
+    owner: str
+    written: bool
+    array: Any
+
+
+def check_together(steps: Mapping[str, Taken], known: set[Any]) -> dict[str, Sequence[Any]]:
+    """The arrays of several steps, checked each by itself and against those of the others.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Arrays cannot take part; the message names the step, or the two that share memory.
+    """
+    from gpuprop.backends.checks import checked
+
+    kinds = [_kind(step) for step in steps.values()]
+    if None not in kinds and known.issuperset(kinds):
+        extents = _extents(steps)
+        apart = all(a.device != b.device or a.high <= b.low for a, b in pairwise(extents))
+        if apart and all(extent.low % extent.array.dtype.alignment == 0 for extent in extents):
+            return {name: step.arrays for name, step in steps.items()}
+    arrays: dict[str, Sequence[Any]] = {}
+    for name, step in steps.items():
+        with naming(name):
+            arrays[name] = checked(step.backend, step.rule, step.arrays, step.rows)
+    steps = {name: step._replace(arrays=arrays[name]) for name, step in steps.items()}
+    _check_apart(_extents(steps), steps)
+    known.update(map(_kind, steps.values()))
+    return arrays
+
+
+def _kind(step: Taken) -> Any:
+    """All that the checks look at but for addresses; None where an array is not plainly the backend's."""
+    if any(type(array) is not step.backend.xp.ndarray for array in step.arrays):
+        return None
+    shapes = [
+        (a.dtype, a.shape, a.strides, getattr(a.flags, "writeable", True), step.backend.device_of(a))
+        for a in step.arrays
+    ]
+    return step.backend.name, step.rule, None if step.rows is None else len(step.rows), *shapes
+
+
+def _extents(steps: Mapping[str, Taken]) -> list[_Extent]:
+    """Of all arrays, in the order of their addresses."""
+    extents = []
+    for owner, step in steps.items():
+        for name, array in zip(step.rule.arrays, step.arrays, strict=True):
+            if array.size:
+                reaches = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)]
+                address, device = step.backend.address_of(array), step.backend.device_of(array)
+                extents.append(_Extent(
+                    -1 if device is None else device,
+                    address + sum(reach for reach in reaches if reach < 0),
+                    address + sum(reach for reach in reaches if reach > 0) + array.itemsize,
+                    owner, name in step.rule.writes, array,
+                ))  # fmt: skip
+    return sorted(extents, key=lambda extent: extent[:3])
+
+
+def _check_apart(extents: list[_Extent], steps: Mapping[str, Taken]) -> None:
+    for i, one in enumerate(extents):
+        for other in extents[i + 1 :]:
+            if other.device != one.device or other.low >= one.high:
+                break
+            if one.owner == other.owner or not (one.written or other.written):
+                continue
+            first, second = (Span(steps[e.owner].backend.address_of(e.array), e.array) for e in (one, other))
+            if first.overlaps(second):
+                raise ValueError(
+                    f"arrays of {one.owner} and {other.owner} share memory, and a step of one changes the "
+                    "other; they must be apart"
+                )
