@@ -24,6 +24,9 @@ from gpuprop.checkpoint import state as states
 HERE = Path(__file__).parent
 
 
+SOME = ("bfloat16", "complex64")
+
+
 @pytest.mark.parametrize(
     ("variant", "dtype"),
     [

@@ -231,15 +231,15 @@ def test_rows_and_rates_of_another_device(cupy, other_device):
     rows = cupy.array([1])
     with other_device:
         x = cupy.ones((3, 2))
-        rates = x * 2
-    optimizer = gpuprop.SGD(rates, bounds=(-x, x))
+        rates, lower, upper = 2 * x, -x, +x
+    optimizer = gpuprop.SGD(rates, bounds=(lower, upper))
     state = optimizer.init(x)
     with other_device:
         grad = x[:1].copy()
     with pytest.raises(IndexError, match="at is on device 0 and x on 1; it must be there, or a NumPy array"):
         optimizer.step(x, grad, state, at=rows)
     optimizer.step(x, grad, state, at=np.array([1]))
-    assert x[:, 0].tolist() == [1, -1, 1]
+    assert x.get()[:, 0].tolist() == [1, -1, 1]
 
 
 @pytest.mark.gpu

@@ -144,7 +144,7 @@ def test_a_large_run_says_how_fast_it_was():
     assert "% of this machine's memory bandwidth" in done.stderr
 
 
-@pytest.mark.parametrize("extension", [".png", ".jpg"])
+@pytest.mark.parametrize("extension", [".png", pytest.param(".jpg", marks=pytest.mark.slow)])
 def test_plot_is_a_picture_in_the_format_of_its_name(tmp_path, extension):
     file = tmp_path / f"path{extension}"
     assert run("--device", "numpy", "--size", 1, "--plot", file).returncode == 0

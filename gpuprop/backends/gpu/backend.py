@@ -34,7 +34,7 @@ class GPUBackend(Backend):
         self._stream_is_capturing = self.xp.cuda.runtime.streamIsCapturing
         self._kernels: dict[tuple[Any, ...], Any] = {}
         #: Of the arrays of a rule that the full checks have let pass, by that of x.
-        self._dtypes: dict[tuple[Rule, Any], list[Any]] = {}
+        self._dtypes: dict[tuple[Rule, str], list[Any]] = {}
 
     def describe(self) -> str:
         device = self.xp.cuda.Device()
@@ -125,7 +125,7 @@ class GPUBackend(Backend):
         off = at_a_glance(rule, arrays, self._ndarray, self._dtypes) if rows is None else None
         if off is None:
             arrays = checked(self, rule, arrays, rows)
-            self._dtypes[rule, arrays[first].dtype] = dtypes_of(rule, arrays[first].dtype)
+            self._dtypes[rule, arrays[first].dtype.char] = dtypes_of(rule, arrays[first].dtype)
             off = misalignment(arrays)
         x = arrays[first]
         # The one scalar that may be on the device is the factor of a norm.
@@ -135,9 +135,10 @@ class GPUBackend(Backend):
         gathered = () if rows is None else (rows, math.prod(x.shape[1:]))
         arguments = *arrays[:first], *rounded, *gathered, *arrays[first:], *more
         make = wide_kernel if x.size and not off and rows is None else elementwise_kernel
-        key = make, rule, x.dtype, mode, is_on_device, x.data.device_id, rows is None
+        # The hash of a dtype takes longer.
+        key = make, rule, x.dtype.char, mode, is_on_device, x.data.device_id, rows is None
         try:
-            kernel, itemsize = self._kernels[key]
+            kernel, itemsize, elements = self._kernels[key]
         except KeyError:
             names = zip(rule.scalars, scalars, strict=True)
             on_device = [name for name, scalar in names if isinstance(scalar, self._ndarray)]
@@ -146,13 +147,12 @@ class GPUBackend(Backend):
             options = {} if rows is None else {"gathers": True}
             with x.device:
                 kernel = make(rule, dtype.name, mode, on_device=on_device, **options)
-            itemsize = dtype.itemsize
-            self._kernels[key] = kernel, itemsize
+            itemsize, elements = dtype.itemsize, elements_a_thread(dtype.name) * THREADS
+            self._kernels[key] = kernel, itemsize, elements
         if make is elementwise_kernel:
             return x, partial(kernel, *arguments)
         size = x.nbytes // itemsize
-        blocks = -(-size // (elements_a_thread(x.dtype.name) * THREADS))
-        return x, partial(kernel, (blocks,), (THREADS,), (*arguments, size))
+        return x, partial(kernel, (-(-size // elements),), (THREADS,), (*arguments, size))
 
     def _captures(self) -> bool:
         return self._stream_is_capturing(self._current_stream().ptr)

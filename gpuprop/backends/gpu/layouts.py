@@ -13,7 +13,7 @@ from gpuprop.rules import Rule
 
 
 def at_a_glance(
-    rule: Rule, arrays: Sequence[Any], kind: Any, known: Mapping[tuple[Rule, Any], list[Any]]
+    rule: Rule, arrays: Sequence[Any], kind: Any, known: Mapping[tuple[Rule, str], list[Any]]
 ) -> int | None:
     """What the addresses of arrays of one order, contiguous, or-ed, leave when divided by `BYTES`.
 
@@ -24,16 +24,10 @@ def at_a_glance(
     if type(x) is not kind:
         return None
     dtype, shape, device, strides = x.dtype, x.shape, x.data.device_id, x.strides
-    dtypes = known.get((rule, dtype))
+    dtypes = known.get((rule, dtype.char))
     if dtypes is None:
         return None
     spans, all_bits, is_strided = [], 0, not _is_contiguous(x)
-    first = arrays[0]
-    if first is not x and type(first) is kind and first.data.ptr == x.data.ptr and first.strides == strides:
-        # What is written may be the gradient: it is looked at once.
-        if first.dtype != dtype or first.shape != shape:
-            return None
-        arrays, dtypes = arrays[1:], dtypes[1:]
     for array, needed in zip(arrays, dtypes):  # noqa: B905 - in every step
         if (
             type(array) is not kind
@@ -58,11 +52,23 @@ def at_a_glance(
             spans.append((address + reach[0], address + reach[1]))
     spans.sort()
     for one, next_one in pairwise(spans):
-        if next_one[0] < one[1]:
+        if next_one[0] < one[1] and not (one == next_one and _is_its_own_gradient(rule, arrays)):
             return None
     if all_bits % dtype.alignment:
         return None
     return 1 if is_strided else all_bits % BYTES
+
+
+def _is_its_own_gradient(rule: Rule, arrays: Sequence[Any]) -> bool:
+    """Whether what a rule writes first is what it reads first, and no other array is there, too."""
+    grad, x = arrays[0], arrays[len(rule.reads)]
+    others = (array.data.ptr for array in arrays if array is not grad and array is not x)
+    return (
+        bool(rule.reads)
+        and grad.data.ptr == x.data.ptr
+        and grad.strides == x.strides
+        and x.data.ptr not in others
+    )
 
 
 def _is_contiguous(array: Any) -> bool:

@@ -33,8 +33,8 @@ LAYOUTS = {
 
 pytestmark = pytest.mark.usefixtures("nvidias_compiler")
 
-#: The oldest whose machine code can be read, and the newest; the others are left to CI.
-FIRST = (75, 120)
+#: The newest; the others are left to CI.
+FIRST = (120,)
 ARCHITECTURES = [
     pytest.param(each, marks=() if each in FIRST else pytest.mark.slow, id=f"sm_{each}")
     for each in compiler.ARCHITECTURES
