@@ -97,11 +97,14 @@ def _kind(step: Taken) -> Any:
     """All that the checks look at but for addresses; None where an array is not plainly the backend's."""
     if any(type(array) is not step.backend.xp.ndarray for array in step.arrays):
         return None
-    shapes = [
-        (a.dtype, a.shape, a.strides, getattr(a.flags, "writeable", True), step.backend.device_of(a))
-        for a in step.arrays
-    ]
-    return step.backend.name, step.rule, None if step.rows is None else len(step.rows), *shapes
+    # By the letters of dtypes, whose hashes take longer.
+    if step.backend.xp is np:
+        arrays: Any = [
+            (a.dtype.char, a.dtype.isnative, a.shape, a.strides, a.flags.writeable) for a in step.arrays
+        ]
+    else:
+        arrays = [(a.dtype.char, a.data.device_id, a.shape, a.strides) for a in step.arrays]
+    return step.backend.name, step.rule, None if step.rows is None else len(step.rows), *arrays
 
 
 def _extents(steps: Mapping[str, Taken]) -> list[_Extent]:
@@ -110,14 +113,14 @@ def _extents(steps: Mapping[str, Taken]) -> list[_Extent]:
     for owner, step in steps.items():
         for name, array in zip(step.rule.arrays, step.arrays, strict=True):
             if array.size:
-                reaches = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)]
-                address, device = step.backend.address_of(array), step.backend.device_of(array)
-                extents.append(_Extent(
-                    -1 if device is None else device,
-                    address + sum(reach for reach in reaches if reach < 0),
-                    address + sum(reach for reach in reaches if reach > 0) + array.itemsize,
-                    owner, name in step.rule.writes, array,
-                ))  # fmt: skip
+                low = step.backend.address_of(array)
+                high, device = low + array.nbytes, step.backend.device_of(array)
+                if not array.flags.c_contiguous:
+                    reaches = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)]
+                    high = low + array.itemsize + sum(reach for reach in reaches if reach > 0)
+                    low += sum(reach for reach in reaches if reach < 0)
+                of_device = -1 if device is None else device
+                extents.append(_Extent(of_device, low, high, owner, name in step.rule.writes, array))
     return sorted(extents, key=lambda extent: extent[:3])
 
 
