@@ -142,6 +142,7 @@ def by_sklearn(x, gradient):
     return points
 
 
+#: Of the others, what pip has lacks these optimizers (prysm), is large (Pyxu), or is not there.
 THEMSELVES = {
     "autograd sgd": by_autograd("sgd"),
     "autograd rmsprop": by_autograd("rmsprop"),

@@ -162,8 +162,9 @@ class Groups:
 
         Notes
         -----
-        One launch for each array. What interrupts between two of them leaves one stepped and the other not:
-        each array belongs to its own state.
+        One launch for each array, and no wait for a device, unless arrays with one `clip_norm` are on several.
+        What interrupts between two launches, or a device that fails then, leaves one array stepped and the
+        other not: each belongs to its own state.
         """
         if not isinstance(state, GroupsState) or state.keys() != self.optimizers.keys():
             raise TypeError(
