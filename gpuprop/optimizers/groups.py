@@ -162,7 +162,7 @@ class Groups:
 
         Notes
         -----
-        One launch for each array, and no wait for a device, unless arrays with one `clip_norm` are on several.
+        One launch for each array, and no wait for a device, unless one `clip_norm` is of arrays on several.
         What interrupts between two launches, or a device that fails then, leaves one array stepped and the
         other not: each belongs to its own state.
         """
