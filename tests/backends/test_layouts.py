@@ -92,7 +92,6 @@ def test_a_step_of_any_layout_is_that_of_its_copy(compiled, layout, dtype):
 @pytest.mark.parametrize(
     ("layout", "dtype"),
     [
-        ("strided", "complex64"),
         ("Fortran", "complex64"),
         *(pytest.param(name, "complex64", marks=pytest.mark.slow) for name in LAYOUTS),
         *(pytest.param("window", dtype, marks=pytest.mark.slow) for dtype in DTYPES),
@@ -166,6 +165,7 @@ def test_strided_arrays_that_are_not_aligned_are_refused_though_their_kind_is_kn
             apply(compiled, COPY, pair)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_threads_change_no_bit_of_strided_arrays(threads, pool, monkeypatch):
     monkeypatch.setattr("gpuprop.backends.cpu.threads.parallel_layer_is_safe", lambda: not pool)

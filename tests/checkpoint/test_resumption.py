@@ -36,7 +36,10 @@ SOME = ("bfloat16", "complex64")
             )
             for dtype in DTYPES
         ),
-        *((variant, "float32") for variant in OTHER_VARIANTS),
+        *(
+            pytest.param(variant, "float32", marks=pytest.mark.slow if variant == "a rule" else ())
+            for variant in OTHER_VARIANTS
+        ),
     ],
 )
 def test_a_resumed_run_goes_on_bit_for_bit(backend, dtype, variant, tmp_path):

@@ -38,6 +38,10 @@ def descend(name, backend, dtype, steps=STEPS):
 
 
 # In float32 a constant of the wrong type would show; each rule has its turn in float64.
+PLAIN = [
+    "rmsprop", "rate in velocity", "decoupled weight decay", "clip norm", "both arrays", "everything", "skip",
+    "sgd nesterov", "adagrad options", "adam options", "raise",
+]  # fmt: skip
 SOME = ["modulus and more", "rates inside", "decay by element", "modulus arrays", "own and more"]
 IN_FLOAT64 = ["everything", "sgd nesterov", "adagrad options", "adam options", "own and more"]
 
@@ -45,7 +49,11 @@ IN_FLOAT64 = ["everything", "sgd nesterov", "adagrad options", "adam options", "
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        *((n, "float32") for n in NAMES if n not in OF_COMPLEX),
+        *(
+            pytest.param(n, "float32", marks=() if n in PLAIN else pytest.mark.slow)
+            for n in NAMES
+            if n not in OF_COMPLEX
+        ),
         *(pytest.param(n, "complex64", marks=() if n in SOME else pytest.mark.slow) for n in OF_COMPLEX),
         *(pytest.param(n, "float32", marks=pytest.mark.slow) for n in OF_COMPLEX),
         *(pytest.param(n, "float64", marks=pytest.mark.slow) for n in IN_FLOAT64),

@@ -89,7 +89,7 @@ def test_raise_names_the_first_and_the_count_and_writes_nothing(backend, dtype):
 HUGE = {"float16": 6e4, "float32": 1e20, "float64": 1e160, "complex64": 1e20j}
 
 
-@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize("strided", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", HUGE)
 def test_a_gradient_whose_square_overflows_freezes_nothing(backend, dtype, strided):
     grad = backend.asarray(np.ones(12, dtype))

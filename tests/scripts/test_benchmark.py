@@ -61,6 +61,7 @@ def test_variants_have_their_own_floor(tmp_path):
     assert "left out: article (it has no such option" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity mask")
 def test_threads_and_what_does_not_fit():
     done = run(

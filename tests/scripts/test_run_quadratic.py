@@ -136,6 +136,7 @@ def test_sizes_repeat_the_start(device):
         assert first == third != second
 
 
+@pytest.mark.slow
 def test_a_large_run_says_how_fast_it_was():
     done = run("--device", "cpu", "--size", 200_001, "--epochs", 5, "--every", 100, "--dtype", "float32")
     assert done.stdout.count("\n") == 1
@@ -168,6 +169,7 @@ def test_checking_a_file_leaves_it_as_it_was(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "link"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
 def test_a_full_disk_is_one_line():
     done = run("--device", "numpy", "--plot", "/dev/full")
@@ -176,6 +178,7 @@ def test_a_full_disk_is_one_line():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_path_beyond_all_numbers_is_drawn(tmp_path):
     file = tmp_path / "path.png"
     done = run("--device", "numpy", "--learning-rate", "1e160", "--plot", file)

@@ -61,6 +61,7 @@ def test_the_number_of_threads_changes_no_bit(shape, dtype, threads):
         np.testing.assert_array_equal(result, results[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [False, True])
 def test_strided_arrays_in_threads(pool, threads, monkeypatch):
     monkeypatch.setattr(threading_of_steps, "parallel_layer_is_safe", lambda: not pool)

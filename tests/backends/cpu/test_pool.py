@@ -94,6 +94,7 @@ def test_many_callers_share_the_threads():
     assert (counts == 1000).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooled_too", [False, True])
 def test_many_chunks_for_the_counters_are_no_more_threads(monkeypatch, threads, pooled_too):
     from gpuprop.backends.cpu import loops

@@ -74,6 +74,7 @@ def work():
     assert python(code + fork) == "(True, 3)\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["tbb", pytest.param("safe", marks=pytest.mark.slow)])
 def test_a_layer_that_is_not_there_is_done_without(layer):
     code = """
@@ -107,6 +108,7 @@ stepped.wait()  # from Python 3.12 on, what Numba imports cannot be imported whe
     assert python(code, NUMBA_THREADING_LAYER="workqueue") == "2 True\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks GNU OpenMP")
 @pytest.mark.parametrize(
     ("chosen", "policy"),

@@ -204,6 +204,7 @@ def test_wide_kernels_move_each_array_once_by_128_bits(architecture):
         assert kernel.registers <= 128, case  # 512 threads on a multiprocessor, or more
 
 
+@pytest.mark.slow
 def test_arithmetic_is_that_of_ieee_754(ptx):
     for case, kernel in ptx.items():
         assert not kernel.is_machine_code
