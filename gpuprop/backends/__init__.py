@@ -1,9 +1,9 @@
 """Where rules run. Here is the selector: a device's name, or an array, to the backend that updates it.
 
-Start with ``base.py``, which says what a backend is; ``checks.py`` and ``spans.py`` refuse arrays,
-``foreign.py`` shares those of other libraries, ``numpy.py`` is the reference, and each device has a room
-of its own, ``cpu/`` and ``gpu/``. This room may import ``rules`` and ``arguments``, and of the devices'
-rooms only the selector knows.
+Start with ``base.py``, which says what a backend is; ``checks.py`` refuses arrays, and ``together.py``
+those of several steps, ``foreign.py`` shares those of other libraries, ``numpy.py`` is the reference, and
+each device has a room of its own, ``cpu/`` and ``gpu/``. This room may import ``rules`` and
+``arguments``, and of the devices' rooms only the selector knows.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from gpuprop.arguments import naming
 from gpuprop.backends import Backend
 from gpuprop.backends.base import joint_factor
 from gpuprop.backends.checks import as_real
-from gpuprop.backends.spans import Taken, check_together
+from gpuprop.backends.together import Taken, check_together
 from gpuprop.optimizers.base import Optimizer
 from gpuprop.optimizers.options import Options
 from gpuprop.optimizers.state import GroupsState
