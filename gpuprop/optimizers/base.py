@@ -116,7 +116,7 @@ class Optimizer(Stepping):
             arrays, rows = part_of(backend, rule, arrays, at)
         self._ready(rule, arrays, state, rows)()
 
-    def direction(self, grad: Any, state: State, out: Any = None, x: Any = None) -> Any:
+    def direction(self, grad: Any, state: State, out: Any = None, x: Any = None, at: Any = None) -> Any:
         """What `step` would subtract from x; the state advances, and x stays as it is.
 
         For programs that go on with it: divide it by an illumination, trim it, search along it.
@@ -131,6 +131,8 @@ class Optimizer(Stepping):
             Where to write it; it may be `grad` itself. By default a new array.
         x : array, optional
             The parameters, for options that need them: weight decay, bounds, and rules that compute with x.
+        at : index, optional
+            A window, as for `step`: `grad` and `out` are of its shape, x and the state are whole.
 
         Returns
         -------
@@ -163,7 +165,10 @@ class Optimizer(Stepping):
             check_array(state.backend, "grad", grad, written=False)
             out = state.backend.empty_like(grad)
         rule = direction_of(rule)
-        self._ready(rule, self._arrays_of(rule, (x, out) if needs_x else (out,), grad, state), state)()
+        arrays: Any = self._arrays_of(rule, (x, out) if needs_x else (out,), grad, state)
+        if at is not None:
+            arrays, _ = part_of(state.backend, rule, arrays, at)
+        self._ready(rule, arrays, state)()
         return out
 
     def __call__(

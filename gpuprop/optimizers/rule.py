@@ -57,10 +57,15 @@ class RuleOptimizer(Options):
             raise ValueError(f"rule {rule.name!r} reads {rule.reads}; it must read one array, the gradient")
         scalars = {name: options.pop(name) for name in rule.scalars if name in options}
         around = {f.name: options.pop(f.name, f.default) for f in fields(Options) if f.init}
-        if options or set(scalars) != set(rule.scalars):
+        if options:
+            raise TypeError(
+                f"rule {rule.name!r} has no scalar {next(iter(options))!r}, nor is there such an option; "
+                f"its scalars are {', '.join(rule.scalars) or 'none'}, and the options {', '.join(around)}"
+            )
+        if set(scalars) != set(rule.scalars):
             raise TypeError(
                 f"rule {rule.name!r} takes the scalars {', '.join(rule.scalars) or 'none'}, and was given "
-                f"{', '.join([*scalars, *options]) or 'none'}"
+                f"{', '.join(scalars) or 'none'}"
             )
         names_of_a_state = dir(State(None, 0, {}, None))  # type: ignore[arg-type]
         taken = sorted(set(rule.writes[1:]).intersection([*names_of_a_state, "parameter_average"]))

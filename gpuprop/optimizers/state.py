@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from gpuprop.optimizers.groups import Groups
 
 
+_SETTABLE = ("optimizer", "backend", "extras", "step", "rate_scale")
+
+
 class State:
     """What an optimizer remembers between steps: made by its ``init``, and by `load_state`.
 
@@ -67,6 +70,14 @@ class State:
                 raise ValueError(f"an array is called {name!r}, as an attribute of every state is; rename it")
         self._names = tuple(arrays)
         self.__dict__.update(arrays)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.__dict__ and name not in _SETTABLE and not name.startswith("_"):
+            raise AttributeError(
+                f"a state has no {name!r} to set; it has step, rate_scale, and its arrays "
+                f"{', '.join(self._names) or '(none)'}"
+            )
+        object.__setattr__(self, name, value)
 
     @property
     def step(self) -> int:
@@ -192,6 +203,13 @@ class GroupsState(Mapping[str, State]):
         self.step, self.extras = step, dict(extras or {})
         #: Of the groups in a file, where one of them has code: for the next file.
         self._clip_norm = clip_norm
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("optimizer", "step", "extras") and not name.startswith("_"):
+            raise AttributeError(
+                f"the state of groups has no {name!r} to set; each array's has: state[name].{name} = ..."
+            )
+        object.__setattr__(self, name, value)
 
     def __getitem__(self, name: str) -> State:
         return self._states[name]

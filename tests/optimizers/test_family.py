@@ -55,7 +55,7 @@ IN_FLOAT64 = ["everything", "sgd nesterov", "adagrad options", "adam options", "
             if n not in OF_COMPLEX
         ),
         *(pytest.param(n, "complex64", marks=() if n in SOME else pytest.mark.slow) for n in OF_COMPLEX),
-        *(pytest.param(n, "float32", marks=pytest.mark.slow) for n in OF_COMPLEX),
+        *(pytest.param(n, "float32", marks=pytest.mark.slow) for n in SOME),
         *(pytest.param(n, "float64", marks=pytest.mark.slow) for n in IN_FLOAT64),
     ],
 )

@@ -195,6 +195,9 @@ def test_they_are_values():
         == "Groups({'a': Adam(learning_rate=0.1, beta1=0.9, beta2=0.999, epsilon=1e-08)}, clip_norm=2.0)"
     )
     state = small.init({"a": np.ones(2)})
+    for wrong, owner in (("rate_scale", state), ("learning_rate", state["a"])):
+        with pytest.raises(AttributeError, match=f"has no '{wrong}' to set"):
+            setattr(owner, wrong, 0.5)
     assert (list(state), len(state), state["a"].step) == (["a"], 1, 0)
     assert repr(state).startswith("GroupsState(step=0, {'a': State(step=0")
 

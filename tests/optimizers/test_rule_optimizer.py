@@ -69,6 +69,10 @@ def test_an_array_cannot_be_called_as_a_part_of_every_state(name):
     [
         (("mine", {}), "rule is a str; it must be a gpuprop.Rule"),
         ((MINE, {"rate": 0.1}), "takes the scalars rate, rho, and was given rate"),
+        (
+            (MINE, {"rate": 0.1, "rho": 0.9, "bound": (0, 1)}),
+            "has no scalar 'bound', nor is there such an option",
+        ),
         ((MINE, {"rate": "0.1", "rho": 0.9}), "rate is '0.1'; it must be a real number"),
         ((Rule("two", ("a", "b"), ("x",), (), "x = a + b"), {}), "it must read one array, the gradient"),
         ((Rule("r", ("g",), ("x",), (), "x = x - g", reals=("g",)), {}), "has its gradient 'g' in reals"),

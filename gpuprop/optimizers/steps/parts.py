@@ -16,6 +16,8 @@ from gpuprop.rules import Rule
 def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any) -> tuple[list[Any], Any]:
     """The arrays of a step of ``x[at]``, and which rows those are, None for a window.
 
+    The gradient, and what is only written, are of the shape of the part; all others are whole.
+
     Raises
     ------
     IndexError
@@ -28,34 +30,35 @@ def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any) -> tuple[list[An
         arrays = (np.asarray(arrays[0]), *arrays[1:])
     if any(type(array) is not kind for array in arrays):
         arrays = adopted(backend, rule, arrays)
-    grad, *whole_arrays = arrays
-    if (
-        not isinstance(at, (np.ndarray, kind))
-        and hasattr(at, "__dlpack__")
-        and not isinstance(at, np.generic)
-    ):
+    if not isinstance(at, (np.ndarray, np.generic, kind)) and hasattr(at, "__dlpack__"):
         at = backend_of(at).adopt("at", at)
-    x = whole_arrays[len(rule.reads) - 1]
-    for name, array in zip(rule.arrays[1:], whole_arrays, strict=True):
-        if not isinstance(array, kind):
-            check_array(backend, name, array, written=name in rule.writes)
-        if array.shape != x.shape:
+    # Of a direction, the first that is written is no x.
+    loose = (0, len(rule.reads)) if rule.fresh else (0,)
+    whole = [i for i in range(len(arrays)) if i not in loose]
+    x: Any = arrays[len(rule.reads)] if not rule.fresh else arrays[whole[-1]] if whole else None
+    for i in whole:
+        if not isinstance(arrays[i], kind):
+            check_array(backend, rule.arrays[i], arrays[i], written=i >= len(rule.reads))
+        if arrays[i].shape != x.shape:
             raise ValueError(
-                f"{name} has shape {array.shape} and {rule.writes[0]} has {x.shape}; they must be the same: "
-                "what `at` takes of them is found by the step"
+                f"{rule.arrays[i]} has shape {arrays[i].shape} and {rule.writes[0]} has {x.shape}; they must "
+                "be the same: what `at` takes of them is found by the step"
             )
     if getattr(getattr(at, "dtype", None), "kind", "") not in ("i", "u") or not at.shape:
         items = at if isinstance(at, tuple) else (at,)
         if all(type(item) is slice or item is Ellipsis or _is_integer(item) for item in items):
             # An ellipsis more makes of a single element an array, too.
             window = items if any(item is Ellipsis for item in items) else (*items, ...)
-            return [grad, *[array[window] for array in whole_arrays]], None
+            return [a if i in loose else a[window] for i, a in enumerate(arrays)], None
         at = _as_rows(at)
+    if rule.fresh:
+        raise IndexError("at has rows, of which step makes no direction; take a window, or step")
+    grad = arrays[0]
     with backend.on_device_of(x):
         rows = _checked_rows(backend, at, x)
         if at.ndim > 1 and grad.shape[: at.ndim] == at.shape:
             grad = grad.reshape(rows.size, *grad.shape[at.ndim :])
-        return [grad, *whole_arrays], rows
+        return [grad, *arrays[1:]], rows
 
 
 def _as_rows(at: Any) -> np.ndarray:
@@ -64,8 +67,8 @@ def _as_rows(at: Any) -> np.ndarray:
         return np.asarray(at, np.int64)
     raise IndexError(
         f"at is {_shown(at)}; it must be slices, integers and an ellipsis, or one array of integers, "
-        "which are rows (of a mask m of rows, numpy.flatnonzero(m); for several index arrays, step on a "
-        "copy of x[at] and put it back)"
+        "which are rows (of a mask m of rows, numpy.flatnonzero(m); for other masks and several index arrays "
+        "step x.reshape(-1), with a state of its own, at their numpy.ravel_multi_index)"
     )
 
 
