@@ -38,7 +38,13 @@ def many(number, **more):
     return setting._replace(**more)
 
 
-@pytest.mark.parametrize("setting", FEW, ids=lambda s: f"{s.kind}-{s.dtype}")
+@pytest.mark.parametrize(
+    "setting",
+    [
+        pytest.param(setting, id=f"{setting.kind}-{setting.dtype}", marks=pytest.mark.slow if i % 2 else ())
+        for i, setting in enumerate(FEW)
+    ],
+)
 def test_random_steps(backend, setting):
     if setting.dtype in ("float64", "complex128") and np.finfo(np.longdouble).eps == np.finfo("float64").eps:
         pytest.skip("the reference has no more digits than float64 on this system")

@@ -14,6 +14,7 @@ HERE = Path(__file__).parent / "of_0_1_0"
 WENT_ON = json.loads((HERE / "went_on.json").read_text())
 FILES = sorted(HERE.glob("*.safetensors"))
 PICKLES = sorted(HERE.glob("*.pickle"))
+FEW = ("options", "rule", "bfloat16")
 
 
 def from_a_file(path, backend):
@@ -35,7 +36,11 @@ def from_a_pickle(path, backend):
 
 @pytest.mark.parametrize(
     ("read", "path"),
-    [(from_a_file, path) for path in FILES] + [(from_a_pickle, path) for path in PICKLES],
+    [
+        pytest.param(read, path, marks=() if path.stem in FEW else pytest.mark.slow)
+        for read, paths in ((from_a_file, FILES), (from_a_pickle, PICKLES))
+        for path in paths
+    ],
     ids=lambda part: getattr(part, "name", None),
 )
 def test_it_goes_on_bit_for_bit(read, path, backend):

@@ -37,7 +37,7 @@ SOME = ("bfloat16", "complex64")
             for dtype in DTYPES
         ),
         *(
-            pytest.param(variant, "float32", marks=pytest.mark.slow if variant == "a rule" else ())
+            pytest.param(variant, "float32", marks=pytest.mark.slow if variant in ("a rule", "Adam") else ())
             for variant in OTHER_VARIANTS
         ),
     ],
@@ -62,7 +62,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(backend, dtype, variant, tmp_path):
 
 def test_a_run_is_resumed_in_another_process(backend, tmp_path):
     x = parameters(backend, DTYPES["float32"])
-    optimizer = everything(x)
+    optimizer = RMSProp(0.05, momentum=0.9, bias_correction=True)
     state = optimizer.init(x, backend=backend)
     run(backend, optimizer, x, state, range(10))
     state.save(tmp_path / "state", x=x)

@@ -10,6 +10,7 @@ import command_line
 from deblur import main
 
 
+@pytest.mark.slow
 def test_the_photograph_gets_better(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(command_line, "SECONDS", 0)
     picture = tmp_path / "picture.png"

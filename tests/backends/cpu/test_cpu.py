@@ -97,6 +97,7 @@ def test_many_threads_step_vectors_of_their_own(pool, threads, monkeypatch):
         np.testing.assert_array_equal(result, right)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names an x86 processor")
 def test_float16_where_the_processor_cannot_convert_it():
     code = """

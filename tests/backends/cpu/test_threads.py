@@ -49,7 +49,10 @@ else:
 @pytest.mark.parametrize(
     "fork",
     [
-        "with multiprocessing.get_context('fork').Pool(1) as pool: print(pool.apply_async(work).get(60))",
+        pytest.param(
+            "with multiprocessing.get_context('fork').Pool(1) as pool: print(pool.apply_async(work).get(60))",
+            marks=pytest.mark.slow,
+        ),
         # As gunicorn, uWSGI and celery do.
         "child = os.fork()\nif child: assert os.waitpid(child, 0)[1] == 0\nelse: print(work(), flush=True)",
     ],

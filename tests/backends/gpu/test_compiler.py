@@ -188,6 +188,7 @@ def test_compiled_code(kernels):
         assert kernel.registers <= (80 if apart == each[rule.writes[0]] else 96), case
 
 
+@pytest.mark.slow
 def test_wide_kernels_move_each_array_once_by_128_bits(architecture):
     for case, kernel in compiler.compile_sources(sources(WIDE), architecture).items():
         rule, dtype, options = WIDE[case]
