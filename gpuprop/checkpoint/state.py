@@ -20,6 +20,11 @@ from gpuprop.optimizers import Groups, GroupsState, Optimizer, State
 def save(state: State | GroupsState, /, path: str | bytes | os.PathLike[str], **arrays: Any) -> None:
     """Write `state` to a file: see `State.save` and `GroupsState.save`, which call this."""
     parts = _parts_of(state)
+    together = state.optimizer if isinstance(state, GroupsState) else None
+    # Of groups as they were given, without the norm of all.
+    given = [part.optimizer for part in parts.values()]
+    if together is not None:
+        given = [together.optimizers[name] for name in state]  # type: ignore[union-attr]
     clocks = [part._clock.tolist() for part in parts.values()]
     _check_clock(all(begun == done for begun, done in clocks))
     for name in (*arrays, *(state if isinstance(state, GroupsState) else ())):
@@ -30,8 +35,8 @@ def save(state: State | GroupsState, /, path: str | bytes | os.PathLike[str], **
     tensors: dict[str, Any] = {}
     owners: dict[str, Backend] = {}
     parts_described = []
-    for prefix, part in parts.items():
-        optimizer, owned = describe(part._outline if part.optimizer is None else _own_optimizer(state, part))
+    for (prefix, part), own in zip(parts.items(), given, strict=True):
+        optimizer, owned = describe(part._outline if part.optimizer is None else own)
         named = {f"state.{prefix}{name}": a for name, a in part.arrays.items()}
         named |= {f"optimizer.{prefix}{i}": a for i, a in enumerate(owned)}
         tensors |= {name: as_array(part.backend, name, array) for name, array in named.items()}
@@ -180,14 +185,6 @@ def _parts_of(state: State | GroupsState) -> dict[str, State]:
     if isinstance(state, GroupsState):
         return {f"{number}.": part for number, part in enumerate(state.values())}
     return {"": state}
-
-
-def _own_optimizer(state: State | GroupsState, part: State) -> Any:
-    """That of a part; of groups as it was given, without the norm of all."""
-    if isinstance(state, GroupsState) and state.optimizer is not None:
-        of_part = next(name for name, one in state.items() if one is part)
-        return state.optimizer.optimizers[of_part]
-    return part.optimizer
 
 
 def _backend_for(array: Any, backends: list[Backend]) -> Backend:

@@ -65,24 +65,28 @@ class Options(Optimizer):
     def _more_reads(self) -> tuple[Any, ...]:
         return tuple(self._arrays.values())
 
-    def _around(self, has_rates: bool) -> rules.Around:
-        """What the options are to a rule, which has an array of learning rates or not."""
-        decays = check.is_array(self.weight_decay) or (has_rates and self.weight_decay)
+    @cached_property
+    def _has_rates(self) -> bool:
+        """Whether the rule has an array of learning rates."""
+        return False
+
+    @cached_property
+    def _around(self) -> rules.Around:
+        """What the options are to a rule."""
+        by_element = check.is_array(self.weight_decay) or self._has_rates
         return rules.Around(
             tuple(self._arrays),
-            bool(self.decoupled_weight_decay and decays),
+            bool(self._shrinks and by_element),
             self.modulus_bounds is not None,
             self.projected_gradient,
             self.parameter_average is not None,
         )
 
-    def _common_scalars(self, rate: float, has_rates: bool = False) -> dict[str, float]:
+    def _common_scalars(self, rate: float) -> dict[str, float]:
         """Those of the options, for this learning rate, or this factor of an array of such."""
-        if not self._shrinks:
-            return self._fixed_scalars
-        if self._around(has_rates).decays_by_element:
-            return self._fixed_scalars | {"decay_rate": rate}
-        return self._fixed_scalars | {"weight_decay": 0.0, "shrink": 1 - rate * self.weight_decay}
+        if self._shrinks_as_a_whole:
+            return self._fixed_scalars | {"shrink": 1 - rate * self.weight_decay}
+        return self._fixed_scalars | {"decay_rate": rate} if self._shrinks else self._fixed_scalars
 
     @cached_property
     def _is_one_launch(self) -> bool:
@@ -93,29 +97,32 @@ class Options(Optimizer):
         return self.decoupled_weight_decay and (check.is_array(self.weight_decay) or self.weight_decay != 0)
 
     @cached_property
+    def _shrinks_as_a_whole(self) -> bool:
+        """By one number, and not each parameter by its own."""
+        return self._shrinks and not self._around.decays_by_element
+
+    @cached_property
     def _fixed_scalars(self) -> dict[str, float]:
         """The scalars of the options that no learning rate changes; NaN for arrays."""
 
         def number(value: Any) -> float:
             return math.nan if check.is_array(value) else value
 
-        average = math.nan if self.parameter_average is None else self.parameter_average
         lower, upper = map(number, self.bounds or (-math.inf, math.inf))
-        inner, outer = map(number, self.modulus_bounds or (0.0, math.inf))
-        return {
+        scalars = {
             # The norm of each gradient decides anew.
             "gradient_scale": math.nan if self.clip_norm else -1.0 if self.maximize else 1.0,
             "clip_value": self.clip_value or math.inf,
-            "weight_decay": number(self.weight_decay),
+            "weight_decay": 0.0 if self._shrinks_as_a_whole else number(self.weight_decay),
             "shrink": 1.0,
-            "decay_rate": math.nan,
             "lower": lower,
             "upper": upper,
-            "lower_modulus": inner,
-            "upper_modulus": outer,
-            "average_decay": average,
-            "one_minus_average_decay": 1 - average,
         }
+        if self.modulus_bounds:
+            scalars |= zip(("lower_modulus", "upper_modulus"), map(number, self.modulus_bounds), strict=True)
+        if (beta := self.parameter_average) is not None:
+            scalars |= {"average_decay": beta, "one_minus_average_decay": 1 - beta}
+        return scalars
 
     def _check_parameters(self, backend: Backend, x: Any) -> None:
         with backend.on_device_of(x):
@@ -195,7 +202,7 @@ class Rated(Options):
         return check.number(f"learning_rate({step})", self.learning_rate(int(step))) * rate_scale
 
     def _rule_around(self, rule: rules.Rule) -> rules.Rule:
-        return rules.around(rule, self._around(self._has_rates))
+        return rules.around(rule, self._around)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

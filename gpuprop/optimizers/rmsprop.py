@@ -161,7 +161,7 @@ class RMSProp(Conventions, Momentum):
         rate = self._rate_at(step, rate_scale)
         inside = self.epsilon_inside_sqrt
         return {
-            **self._common_scalars(rate, self._has_rates),
+            **self._common_scalars(rate),
             **self._momentum_scalars(rate),
             "rho": self.rho,
             "one_minus_rho": 1 - self.rho,

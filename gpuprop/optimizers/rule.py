@@ -139,7 +139,7 @@ class RuleOptimizer(Options):
 
     @property
     def _full_rule(self) -> Rule:
-        return self._core if self._is_alone else _around(self._core, self._around(self._has_rates))
+        return self._core if self._is_alone else _evaluated_around(self._core, self._around)
 
     @property
     def _option_names(self) -> Mapping[str, str]:
@@ -171,7 +171,7 @@ class RuleOptimizer(Options):
         if self._is_alone:
             return scalars
         rate = rate_scale if self._has_rates else scalars.get("learning_rate", 1.0)
-        options = self._common_scalars(rate, self._has_rates)
+        options = self._common_scalars(rate)
         return {self._option_names[name]: value for name, value in options.items()} | scalars
 
     def __repr__(self) -> str:
@@ -180,7 +180,8 @@ class RuleOptimizer(Options):
 
 
 @cache
-def _around(rule: Rule, options: Around) -> Rule:
+def _evaluated_around(rule: Rule, options: Around) -> Rule:
+    """`rule` with options, without its reference, which knows nothing of them."""
     return around(replace(rule, reference=None), options)
 
 

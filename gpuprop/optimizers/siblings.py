@@ -53,7 +53,7 @@ class SGD(Momentum):
 
     def _scalars_at(self, step: float, rate_scale: float) -> dict[str, float]:
         rate = self._rate_at(step, rate_scale)
-        return self._common_scalars(rate, self._has_rates) | self._momentum_scalars(rate)
+        return self._common_scalars(rate) | self._momentum_scalars(rate)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,7 +114,7 @@ class AdaGrad(Rated):
         rate = self._rate_at(step, rate_scale)
         inside = self.epsilon_inside_sqrt
         return {
-            **self._common_scalars(rate, self._has_rates),
+            **self._common_scalars(rate),
             "step_size": rate,
             "epsilon_inside": self.epsilon if inside else 0.0,
             "epsilon": 0.0 if inside else self.epsilon,
@@ -176,7 +176,7 @@ class Adam(Rated):
     def _scalars_at(self, step: float, rate_scale: float) -> dict[str, float]:
         rate = self._rate_at(step, rate_scale)
         return {
-            **self._common_scalars(rate, self._has_rates),
+            **self._common_scalars(rate),
             "step_size": rate / (1 - self.beta1 ** (step + 1)),
             "beta1": self.beta1,
             "one_minus_beta1": 1 - self.beta1,

@@ -42,11 +42,15 @@ class RowPlan(NamedTuple):
     width: int | None
 
     def views(self, arrays: Sequence[Any]) -> Sequence[Any]:
-        if self.width == 1:
-            arrays = [array.reshape(-1) for array in arrays]
-        elif self.width is not None and arrays[0].ndim != 2:
-            arrays = [array.reshape(len(array), self.width) for array in arrays]
-        return as_bits(arrays)
+        return _row_views(arrays, self.width)
+
+
+def _row_views(arrays: Sequence[Any], width: int | None) -> Sequence[Any]:
+    if width == 1:
+        arrays = [array.reshape(-1) for array in arrays]
+    elif width is not None and arrays[0].ndim != 2:
+        arrays = [array.reshape(len(array), width) for array in arrays]
+    return as_bits(arrays)
 
 
 def as_bits(arrays: Sequence[Any]) -> Sequence[Any]:
@@ -74,8 +78,7 @@ def plan_of_rows(rule: Rule, mode: Mode, arrays: Sequence[Any]) -> RowPlan:
     """For some rows of arrays."""
     x = arrays[len(rule.reads)]
     width = math.prod(x.shape[1:]) if all(array.flags.c_contiguous for array in arrays) else None
-    plan = RowPlan(None, width)  # type: ignore[arg-type]
-    views = plan.views(arrays)
+    views = _row_views(arrays, width)
     ndim = views[0].ndim
     layout = Layout(ndim, ndim > 1 and _end_in_rows(views), x.dtype.kind == "c", is_gathered=True)
     return RowPlan(loops(rule, real_dtype(x.dtype), mode, layout), width)
