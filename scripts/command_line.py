@@ -56,6 +56,16 @@ def leave(number: int, frame: FrameType | None) -> NoReturn:
     """Ctrl-C says so and exits with 130, as a shell expects, whatever is running."""
     with suppress(OSError):
         os.write(2, f"{name()}: interrupted\n".encode())  # sys.stderr may be in the midst of a line
+
+    def end(*_: object) -> NoReturn:
+        os._exit(128 + number)
+
+    # What is running may swallow the exit, as a compiler's callbacks do, or make another error of it, as
+    # an import does.
+    sys.excepthook = end
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, end)
+        signal.setitimer(signal.ITIMER_REAL, 2.0)
     raise SystemExit(128 + number)
 
 

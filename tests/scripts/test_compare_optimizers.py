@@ -286,13 +286,16 @@ def test_a_full_disk_is_one_line_and_exit_2(capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 def test_ctrl_c_ends_cleanly():
-    started = subprocess.Popen(
+    with subprocess.Popen(
         command("--device", "numpy", "--problems", "saddle", "--steps", 10**6),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert "running on numpy" in started.stderr.readline()
-    time.sleep(0.2)
-    started.send_signal(signal.SIGINT)
-    _, errors = started.communicate(timeout=30)
+    ) as started:  # fmt: skip
+        try:
+            assert "running on numpy" in started.stderr.readline()
+            time.sleep(0.2)
+            started.send_signal(signal.SIGINT)
+            _, errors = started.communicate(timeout=60)
+        finally:
+            started.kill()
     assert started.returncode == 130
     assert errors == "compare_optimizers.py: interrupted\n"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import article
@@ -23,6 +24,18 @@ NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, str(SCRIPT), *map(str, arguments)]
+
+
+@contextmanager
+def started(*arguments: object):
+    """A process that does not outlive the test, nor do its pipes."""
+    with subprocess.Popen(
+        command(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
@@ -189,43 +202,51 @@ def test_a_path_beyond_all_numbers_is_drawn(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 @pytest.mark.parametrize("after", [0.15, 0.3])
 def test_ctrl_c_while_loading(after):
-    started = subprocess.Popen(
-        command("--device", "cpu", "--epochs", 10**9, "--every", 10**9),
-        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    time.sleep(after)
-    started.send_signal(signal.SIGINT)
-    _, errors = started.communicate(timeout=30)
-    assert started.returncode == 130, errors
-    assert errors.splitlines()[-1] == "run_quadratic.py: interrupted"
+    with started("--device", "cpu", "--epochs", 10**9, "--every", 10**9) as process:
+        time.sleep(after)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "run_quadratic.py: interrupted" in errors.splitlines()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_ctrl_c_ends_what_swallows_exceptions():
+    code = """
+import os, signal, threading, time
+import command_line
+
+command_line.start()
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+while True:
+    try:
+        time.sleep(60)
+    except BaseException:
+        pass
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPT.parent, capture_output=True, timeout=60)
+    assert done.returncode == 130, done.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 def test_ctrl_c_ends_cleanly():
-    started = subprocess.Popen(
-        command("--device", "numpy", "--epochs", 10**9, "--every", 10),
-        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert started.stdout.readline().startswith("Epoch 0")
-    time.sleep(0.2)
-    started.send_signal(signal.SIGINT)
-    _, errors = started.communicate(timeout=30)
-    assert started.returncode == 130
+    with started("--device", "numpy", "--epochs", 10**9, "--every", 10) as process:
+        assert process.stdout.readline().startswith("Epoch 0")
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
     assert errors.splitlines()[-1] == "run_quadratic.py: interrupted"
     assert "Traceback" not in errors
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes are those of POSIX")
 def test_a_reader_that_goes_away_is_no_traceback():
-    started = subprocess.Popen(
-        command("--device", "numpy", "--epochs", 10**6, "--every", 1),
-        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    started.stdout.readline()
-    started.stdout.close()
-    errors = started.stderr.read()
-    started.stderr.close()
-    assert started.wait(30) == 1
+    with started("--device", "numpy", "--epochs", 10**6, "--every", 1) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(60) == 1
     assert "Traceback" not in errors
 
 
