@@ -57,7 +57,9 @@ def _shown(value: Any) -> str:
 
 
 def rate(value: Any) -> Any:
-    """A learning rate: a number, a schedule, whose values are checked when they are used, or an array."""
+    """A learning rate: "auto", a number, a schedule, whose values are checked when used, or an array."""
+    if isinstance(value, str) and value == "auto":
+        return value
     return value if callable(value) and not is_array(value) else number_or_array("learning_rate", value)
 
 

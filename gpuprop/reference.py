@@ -172,11 +172,12 @@ def _move(
     parameter_average=None,
     average_decay=None,
     one_minus_average_decay=None,
+    displacement=None,
     abs2=np.square,
     as_complex=np.asarray,
     **_,
 ):
-    """The new x, velocity and average of x, where there are such.
+    """The new x, velocity, average of x and displacement, where there are such.
 
     The shares of velocity and increment are (1, 0) for Polyak's momentum, and (momentum, 1) for Nesterov's.
     """
@@ -204,4 +205,6 @@ def _move(
         moved = np.where(modulus == limit, moved, inside)
     if parameter_average is not None:
         new["parameter_average"] = average_decay * parameter_average + one_minus_average_decay * moved
+    if displacement is not None:
+        new["displacement"] = x - moved
     return new | {"x": moved}

@@ -15,6 +15,7 @@ import numpy as np
 
 from gpuprop.backends.foreign import shared
 from gpuprop.rules import Rule
+from gpuprop.rules.tuning import FAST
 
 
 class DeviceUnavailableError(RuntimeError):
@@ -101,6 +102,67 @@ class Backend(ABC):
         that are not finite are left out of the norm. The factors are numbers, or arrays on that device, so
         that nobody waits for them.
         """
+
+    @abstractmethod
+    def find_rate(
+        self,
+        grad: Any,
+        last: Any,
+        tuning: Any,
+        step: int,
+        sign: float,
+        momentum: float,
+        per_gradient: bool,
+        workspace: Any,
+    ) -> tuple[Any, Any]:
+        """The learning rate and the momentum of the next step, by `gpuprop.rules.LAW`.
+
+        Parameters
+        ----------
+        grad, last : array
+            The gradient and what the last step went along: real, checked, of one shape and device. Elements
+            that are not finite are left out.
+        tuning : array of shape (2, 3)
+            Rate, growth and scale: the row of `step` modulo 2 is read, and the other one written, so that
+            nothing has changed until that step is made.
+        step : int
+            Steps before this one.
+        sign : float
+            What `grad` is multiplied by.
+        momentum : float
+        per_gradient : bool
+            Whether steps are as long as the gradient.
+        workspace : what `workspace` gave
+
+        Returns
+        -------
+        rate, momentum : float, or array of one number on the device, so that nobody waits for it
+        """
+
+    def tuning(self, x: Any) -> Any:
+        """Where the finding of a learning rate for `x` starts: far below its scale, and fast."""
+        with self.on_device_of(x), np.errstate(all="ignore"):
+            xp, real = self.xp, x.real if x.dtype.kind == "c" else x
+            largest = xp.maximum(real.max(), -real.min()).astype(np.float64) if x.size else xp.ones(())
+            scale = xp.where((largest > 0) & (largest < np.inf), largest, 1.0)
+            tuning = xp.zeros((2, 3))
+            tuning[:, 0], tuning[:, 1] = scale * 2.0**-20, FAST
+            return tuning
+
+    def are_plainly_alike(self, one: Any, other: Any) -> bool:
+        """Whether two arrays are this library's, real, contiguous, and of one shape, dtype and device."""
+        kind = self.xp.ndarray
+        return (
+            type(one) is kind
+            and type(other) is kind
+            and one.dtype == other.dtype
+            and one.dtype.char in "fd"
+            and one.dtype.isnative
+            and one.shape == other.shape
+            and one.flags.c_contiguous
+            and other.flags.c_contiguous
+            and self.device_of(one) == self.device_of(other)
+        )
 
     def norm(self, array: Any, skip: bool) -> tuple[float, float]:
         """Euclidean norm, by whole arrays, in two factors: it may be beyond float64's numbers."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpuprop.backends.base import Backend, at_once, joint_factor
 from gpuprop.backends.checks import as_real, checked, compute_dtype
-from gpuprop.rules import Rule
+from gpuprop.rules import LAW, Rule
 from gpuprop.rules.arithmetic import PREFIX
 
 _FUNCTIONS = {
@@ -103,6 +103,21 @@ class NumPyBackend(Backend):
     def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skips: Any, workspaces: Any) -> list[Any]:
         factor = joint_factor([self.norm(*each) for each in zip(grads, skips, strict=True)], clip_norm)
         return [sign * factor for sign in signs]
+
+    def find_rate(
+        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, momentum: float,
+        per_gradient: bool, workspace: Any,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        with np.errstate(all="ignore"):
+            g, v = (np.asarray(array, np.float64) for array in (grad, last))
+            each = g * v, abs(g * v), g * g
+            sums = [np.sum(terms[np.isfinite(terms)], keepdims=True) for terms in each]
+            values = [sign * sums[0], *sums[1:], *tuning[step % 2, :, None]]
+            values += [*np.zeros((5, 1)), *np.array([max(g.size, 1), momentum, per_gradient], float)]
+            names = dict(zip(LAW.arrays + LAW.scalars, values, strict=True))
+            found = _evaluate(LAW, names, np.float64, False)
+        tuning[(step + 1) % 2] = [found[name][0] for name in ("rate", "growth", "scale")]
+        return float(found["found"][0]), float(found["damped"][0])
 
 
 def _referred(rule: Rule, names: dict[str, Any], in_pairs: bool) -> dict[str, Any]:

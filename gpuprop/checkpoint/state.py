@@ -46,6 +46,7 @@ def save(state: State | GroupsState, /, path: str | bytes | os.PathLike[str], **
             "step": int(part.step),
             "skipped": int(part.skipped),
             "rate_scale": part.rate_scale,
+            "tuning": None if part._tuning is None else part._tuning[part.step % 2].tolist(),
             "backend": part.backend.name,
             "rule": part._owner,
             "optimizer": optimizer,
@@ -175,6 +176,7 @@ def _part(
             chosen,
             skipped=part["skipped"],
             rate_scale=part["rate_scale"],
+            tuning=None if part["tuning"] is None else chosen.asarray(np.array([part["tuning"]] * 2)),
             rule_name=None if is_whole else rule,
             outline=None if is_whole else optimizer,
         )

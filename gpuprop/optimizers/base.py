@@ -57,6 +57,8 @@ class Optimizer(Stepping):
         self._check_parameters(chosen, x)
         if not self._is_plain:
             state._workspace = chosen.workspace(x)
+        if self._finds_rate:
+            state._tuning = chosen.tuning(x)
         return state
 
     def step(self, x: Any, grad: Any, state: State, at: Any = None) -> None:

@@ -71,19 +71,33 @@ class Options(Optimizer):
         return False
 
     @cached_property
+    def _finds_rate(self) -> bool:
+        """Whether the learning rate is found by `rules.LAW`."""
+        return False
+
+    @cached_property
+    def _displacement(self) -> bool:
+        """Whether each step is kept, for lack of an average that says where it went."""
+        return False
+
+    @cached_property
     def _around(self) -> rules.Around:
         """What the options are to a rule."""
-        by_element = check.is_array(self.weight_decay) or self._has_rates
+        by_element = check.is_array(self.weight_decay) or self._has_rates or self._finds_rate
         return rules.Around(
             tuple(self._arrays),
             bool(self._shrinks and by_element),
             self.modulus_bounds is not None,
             self.projected_gradient,
             self.parameter_average is not None,
+            self._finds_rate,
+            self._displacement,
         )
 
     def _common_scalars(self, rate: float) -> dict[str, float]:
         """Those of the options, for this learning rate, or this factor of an array of such."""
+        if self._finds_rate:
+            return self._fixed_scalars | {"learning_rate": math.nan, "decay_rate": rate}
         if self._shrinks_as_a_whole:
             return self._fixed_scalars | {"shrink": 1 - rate * self.weight_decay}
         return self._fixed_scalars | {"decay_rate": rate} if self._shrinks else self._fixed_scalars
@@ -170,30 +184,56 @@ class Options(Optimizer):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Rated(Options):
-    """Options with a learning rate: a number, a schedule, or an array of rates."""
+    """Options with a learning rate: a number, a schedule, an array of rates, or "auto"."""
 
     learning_rate: Any = field(default=0.1, kw_only=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set("learning_rate", check.rate(self.learning_rate))
+        decays = check.is_array(self.weight_decay) or self.weight_decay != 0
+        if self._finds_rate and decays and not self.decoupled_weight_decay:
+            raise ValueError(
+                "learning_rate is 'auto', which follows the gradient as it is given, and weight_decay would be "
+                "added to it; add weight_decay * x to the gradient, or set decoupled_weight_decay=True"
+            )
 
     @cached_property
     def _has_rates(self) -> bool:
         return check.is_array(self.learning_rate)
 
+    @cached_property
+    def _finds_rate(self) -> bool:
+        return isinstance(self.learning_rate, str)
+
+    @property
+    def _averaged(self) -> tuple[str, str] | None:
+        """What says where the last step went, and the scalar that makes it an average; None for neither."""
+        return None
+
+    @cached_property
+    def _displacement(self) -> bool:
+        # What bounds stop is no step, whatever an average says.
+        return self._finds_rate and bool(self._averaged is None or self.bounds or self.modulus_bounds)
+
+    @cached_property
+    def _followed(self) -> tuple[str, str | None]:
+        if self._displacement:
+            return "displacement", None if self._averaged is None else self._averaged[1]
+        return self._averaged or ("displacement", None)
+
     @property
     def _rates(self) -> rules.Rates:
-        """Where the rule multiplies by an array of rates."""
-        return "outside" if self._has_rates else ""
+        """Where the rule multiplies by rates that are an array, or found."""
+        return "outside" if self._has_rates or self._finds_rate else ""
 
     def _more_reads(self) -> tuple[Any, ...]:
         rates = (self.learning_rate,) if self._has_rates else ()
         return (*rates, *super()._more_reads())
 
     def _rate_at(self, step: float, rate_scale: float) -> float:
-        """The learning rate, or what an array of rates is multiplied by."""
-        if self._has_rates:
+        """The learning rate, or what such as are an array, or found, are multiplied by."""
+        if self._has_rates or self._finds_rate:
             return rate_scale
         if not callable(self.learning_rate):
             return self.learning_rate * rate_scale
@@ -223,8 +263,12 @@ class Momentum(Rated):
 
     @property
     def _rates(self) -> rules.Rates:
-        is_inside = self._has_rates and self.momentum and self.learning_rate_in_velocity
-        return "inside" if is_inside else super()._rates
+        rates = super()._rates
+        return "inside" if rates and self.momentum and self.learning_rate_in_velocity else rates
+
+    @property
+    def _averaged(self) -> tuple[str, str] | None:
+        return ("velocity", "momentum") if self.momentum else None
 
     def _momentum_scalars(self, rate: float) -> dict[str, float]:
         if not self.momentum:

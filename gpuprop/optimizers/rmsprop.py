@@ -152,7 +152,9 @@ class RMSProp(Conventions, Momentum):
     @property
     def _full_rule(self) -> rules.Rule:
         modulus = self.second_moment == "modulus"
-        return self._rule_around(rules.rmsprop(bool(self.momentum), self.centered, modulus, self._rates))
+        return self._rule_around(
+            rules.rmsprop(bool(self.momentum), self.centered, modulus, self._rates, self._finds_rate)
+        )
 
     def _starts(self) -> dict[str, float]:
         return {"square_average": self.initial_square_average}

@@ -47,9 +47,11 @@ class SGD(Momentum):
        momentum in deep learning", ICML 2013: Nesterov's, in terms of the velocity.
     """
 
+    _per_gradient = True
+
     @property
     def _full_rule(self) -> rules.Rule:
-        return self._rule_around(rules.sgd(bool(self.momentum), self._rates))
+        return self._rule_around(rules.sgd(bool(self.momentum), self._rates, self._finds_rate))
 
     def _scalars_at(self, step: float, rate_scale: float) -> dict[str, float]:
         rate = self._rate_at(step, rate_scale)
@@ -105,7 +107,7 @@ class AdaGrad(Rated):
 
     @property
     def _full_rule(self) -> rules.Rule:
-        return self._rule_around(rules.adagrad(self.second_moment == "modulus", self._rates))
+        return self._rule_around(rules.adagrad(self.second_moment == "modulus", self._rates, self._finds_rate))
 
     def _starts(self) -> dict[str, float]:
         return {"square_sum": self.initial_square_sum}
@@ -170,8 +172,12 @@ class Adam(Rated):
         self._set("epsilon", check.number("epsilon", self.epsilon))
 
     @property
+    def _averaged(self) -> tuple[str, str] | None:
+        return ("gradient_average", "beta1") if self.beta1 else None
+
+    @property
     def _full_rule(self) -> rules.Rule:
-        return self._rule_around(rules.adam(self.second_moment == "modulus", self._rates))
+        return self._rule_around(rules.adam(self.second_moment == "modulus", self._rates, self._finds_rate))
 
     def _scalars_at(self, step: float, rate_scale: float) -> dict[str, float]:
         rate = self._rate_at(step, rate_scale)

@@ -11,13 +11,14 @@ import numpy as np
 
 from gpuprop.arguments import number
 from gpuprop.backends import Backend
+from gpuprop.rules.tuning import SLOW
 
 if TYPE_CHECKING:
     from gpuprop.optimizers.base import Optimizer
     from gpuprop.optimizers.groups import Groups
 
 
-_SETTABLE = ("optimizer", "backend", "extras", "step", "rate_scale")
+_SETTABLE = ("optimizer", "backend", "extras", "step", "rate_scale", "found_rate")
 
 
 class State:
@@ -49,6 +50,7 @@ class State:
         extras: Mapping[str, Any] | None = None,
         rule_name: str | None = None,
         outline: Any = None,
+        tuning: Any = None,
     ) -> None:
         self.optimizer = optimizer
         #: Of the rule that the arrays belong to, where the optimizer is not known; None where nothing is.
@@ -58,6 +60,9 @@ class State:
         # Steps begun and steps done: what writes the arrays advances both, before and after, in one call
         # that no signal's handler can come between.
         self._clock = np.zeros(2, np.int64)
+        #: Of a learning rate that is found: a row for steps of even numbers, and one for those of odd ones,
+        #: which is written before the step that makes it count.
+        self._tuning = tuning
         self.step = step
         self.rate_scale = rate_scale
         self.backend = backend
@@ -92,6 +97,8 @@ class State:
             number = -1
         if not 0 <= number <= 2**53:
             raise ValueError(f"step is {value!r}; it must be a whole number of at least 0, and at most 2**53")
+        if self._tuning is not None:
+            self._tuning[number % 2] = self._tuning[self.step % 2]
         self._clock[:] = number
 
     @property
@@ -102,6 +109,20 @@ class State:
     @rate_scale.setter
     def rate_scale(self, value: float) -> None:
         self._rate_scale = number("rate_scale", value)
+
+    @property
+    def found_rate(self) -> float | None:
+        """The learning rate that ``"auto"`` has found so far, in the units of x; to ask waits for a GPU.
+
+        It may be set, to go on from there; None where the learning rate is given.
+        """
+        return None if self._tuning is None else float(self._tuning[self.step % 2, 0])
+
+    @found_rate.setter
+    def found_rate(self, value: float) -> None:
+        if self._tuning is None:
+            raise ValueError("found_rate is None, as the learning rate is given; it is set with 'auto' alone")
+        self._tuning[:, :2] = self.backend.asarray(np.array([number("found_rate", value, positive=True), SLOW]))
 
     @property
     def _owner(self) -> str | None:
@@ -121,10 +142,11 @@ class State:
     def __getstate__(self) -> dict[str, Any]:
         """What a copy starts from: counters of its own, and the arrays of this one."""
         content = {name: value for name, value in vars(self).items() if name != "_clock"}
-        return content | {"step": self.step, "_skipped_before": self.skipped, "_workspace": None}
+        content |= {"step": self.step, "_skipped_before": self.skipped, "_workspace": None}
+        return content | {"_tuning": None if self._tuning is None else self._tuning.copy()}
 
     def __setstate__(self, content: dict[str, Any]) -> None:
-        content = {"_rate_scale": 1.0} | content  # which 0.1.0 did not have
+        content = {"_rate_scale": 1.0, "_tuning": None} | content  # which 0.1.0 did not have
         self.__init__(content["optimizer"], content["step"], {}, content["backend"])  # type: ignore[misc]
         self.__dict__.update({name: value for name, value in content.items() if name != "step"})
         if self._workspace is not None:  # gpuprop 0.1.0 gave it to copies, too

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from gpuprop import reference
 from gpuprop.rules.rule import Rule
 
-#: Where an array of learning rates comes in: nowhere, before the velocity, or behind it.
+#: Where learning rates that are an array, or are found, come in: nowhere, before the velocity, or behind it.
 Rates = Literal["", "inside", "outside"]
 
 _MOMENTUM = """
@@ -50,6 +50,7 @@ def _rule(
     velocity: bool = False,
     modulus: bool = False,
     rates: Rates = "",
+    finds_rate: bool = False,
 ) -> Rule:
     """The rule whose `body` makes of the gradient ``grad`` the ``increment``."""
     body += _RATES * (rates == "inside")
@@ -58,7 +59,8 @@ def _rule(
         scalars = (*scalars, "momentum", "velocity_share", "increment_share")
         body += _MOMENTUM
     body += _RATES * (rates == "outside") + "x = x - increment"
-    reads = ("grad", "learning_rate") if rates else ("grad",)
+    reads = ("grad", "learning_rate") if rates and not finds_rate else ("grad",)
+    scalars += ("learning_rate",) * finds_rate
     reals = reads[1:] + tuple(
         name for name in averages if modulus and name in ("square_average", "square_sum")
     )
@@ -68,15 +70,21 @@ def _rule(
 
 
 @cache
-def sgd(velocity: bool = False, rates: Rates = "") -> Rule:
+def sgd(velocity: bool = False, rates: Rates = "", finds_rate: bool = False) -> Rule:
     body = """
 increment = step_size * grad
 """
-    return _rule(reference.sgd_step, (), ("step_size",), body, velocity, rates=rates)
+    return _rule(reference.sgd_step, (), ("step_size",), body, velocity, False, rates, finds_rate)
 
 
 @cache
-def rmsprop(velocity: bool = False, centered: bool = False, modulus: bool = False, rates: Rates = "") -> Rule:
+def rmsprop(
+    velocity: bool = False,
+    centered: bool = False,
+    modulus: bool = False,
+    rates: Rates = "",
+    finds_rate: bool = False,
+) -> Rule:
     averages: tuple[str, ...] = ("square_average",)
     body = f"""
 square_average = rho * square_average + one_minus_rho * {_square("grad", modulus)}
@@ -94,21 +102,21 @@ variance = where(variance < 0, 0, variance)
 increment = step_size * grad / (sqrt(variance + epsilon_inside) + epsilon)
 """
     scalars = ("step_size", "rho", "one_minus_rho", "correction", "epsilon_inside", "epsilon")
-    return _rule(reference.rmsprop_step, averages, scalars, body, velocity, modulus, rates)
+    return _rule(reference.rmsprop_step, averages, scalars, body, velocity, modulus, rates, finds_rate)
 
 
 @cache
-def adagrad(modulus: bool = False, rates: Rates = "") -> Rule:
+def adagrad(modulus: bool = False, rates: Rates = "", finds_rate: bool = False) -> Rule:
     body = f"""
 square_sum = square_sum + {_square("grad", modulus)}
 increment = step_size * grad / (sqrt(square_sum + epsilon_inside) + epsilon)
 """
     scalars = ("step_size", "epsilon_inside", "epsilon")
-    return _rule(reference.adagrad_step, ("square_sum",), scalars, body, modulus=modulus, rates=rates)
+    return _rule(reference.adagrad_step, ("square_sum",), scalars, body, False, modulus, rates, finds_rate)
 
 
 @cache
-def adam(modulus: bool = False, rates: Rates = "") -> Rule:
+def adam(modulus: bool = False, rates: Rates = "", finds_rate: bool = False) -> Rule:
     body = f"""
 gradient_average = beta1 * gradient_average + one_minus_beta1 * grad
 square_average = beta2 * square_average + one_minus_beta2 * {_square("grad", modulus)}
@@ -116,7 +124,7 @@ increment = step_size * gradient_average / (sqrt(correction * square_average) + 
 """
     averages = ("gradient_average", "square_average")
     scalars = ("step_size", "beta1", "one_minus_beta1", "beta2", "one_minus_beta2", "correction", "epsilon")
-    return _rule(reference.adam_step, averages, scalars, body, modulus=modulus, rates=rates)
+    return _rule(reference.adam_step, averages, scalars, body, False, modulus, rates, finds_rate)
 
 
 def _square(name: str, modulus: bool) -> str:

@@ -46,7 +46,7 @@ _SCALARS = (
     "gradient_scale", "clip_value", "weight_decay", "shrink", "decay_rate", "lower", "upper",
     "lower_modulus", "upper_modulus", "average_decay", "one_minus_average_decay",
 )  # fmt: skip
-_LOCALS = ("g", "size", "direction", "length", "modulus", "limit")
+_LOCALS = ("g", "size", "direction", "length", "modulus", "limit", "start")
 
 
 class Around(NamedTuple):
@@ -57,6 +57,8 @@ class Around(NamedTuple):
     modulus_bounds: bool = False
     projected_gradient: bool = False
     parameter_average: bool = False
+    finds_rate: bool = False
+    displacement: bool = False
 
 
 @cache
@@ -76,16 +78,18 @@ def around(rule: Rule, options: Around = Around()) -> Rule:  # noqa: B008 - immu
         Reads the gradient first, and perhaps an array ``learning_rate``.
     options : Around
     """
-    before, after = _GRADIENT, _BOUNDS
+    before, after = "start = x\n" * options.displacement + _GRADIENT, _BOUNDS
     before += "" if options.decays_by_element else _DECAY
     before += _PROJECTION if options.projected_gradient else ""
     if options.decays_by_element:
-        rates = " * learning_rate" if "learning_rate" in rule.reads else ""
+        has_rates = options.finds_rate or "learning_rate" in rule.reads
+        rates = " * learning_rate" if has_rates else ""
         before += f"x = (1 - weight_decay * (decay_rate{rates})) * x\n"
     else:
         before += _SHRINKING
     after += _MODULUS_BOUNDS if options.modulus_bounds else ""
     after += _AVERAGE if options.parameter_average else ""
+    after += "displacement = start - x\n" * options.displacement
     if options.projected_gradient and rule.reference is not None:
         rule = replace(rule, reference=partial(rule.reference, projected_gradient=True))
     names = own_names(rule)
@@ -96,7 +100,7 @@ def around(rule: Rule, options: Around = Around()) -> Rule:  # noqa: B008 - immu
         renamed(after, written),
         gradient=names["g"],
         reads=tuple(names[name] for name in options.arrays),
-        writes=("parameter_average",) if options.parameter_average else (),
+        writes=("parameter_average",) * options.parameter_average + ("displacement",) * options.displacement,
         scalars=tuple(names[name] for name in _SCALARS if name not in options.arrays),
         reals=tuple(names[name] for name in options.arrays if name not in ("lower", "upper")),
     )

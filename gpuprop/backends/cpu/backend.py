@@ -155,6 +155,16 @@ class CPUBackend(Backend):
             return self._plain.clip_scales(grads, clip_norm, signs, skips, workspaces)
         return [sign * clip_factor(math.sqrt(sum(sums)), clip_norm) for sign in signs]
 
+    def find_rate(
+        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, momentum: float,
+        per_gradient: bool, workspace: Any,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        if not _converts(grad.dtype):
+            grad, last = grad.astype(np.float32), last.astype(np.float32)
+        sums = reductions.sums_of_products(grad, last)
+        count = max(grad.size, 1)
+        return reductions.law()(*sums, tuning, step % 2, sign, count, momentum, float(per_gradient))
+
 
 def _converts(dtype: np.dtype) -> bool:
     return dtype != np.float16 or converts_half()

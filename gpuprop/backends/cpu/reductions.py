@@ -13,9 +13,11 @@ import numpy as np
 from numba import njit, types
 
 from gpuprop.backends.cpu import threads
-from gpuprop.backends.cpu.intrinsics import as_it_is, from_brain, from_half
+from gpuprop.backends.cpu.intrinsics import FUNCTIONS, as_it_is, from_brain, from_half
 from gpuprop.backends.cpu.loops import SERIAL_BYTES
 from gpuprop.backends.cpu.pool import run_in_pool
+from gpuprop.rules import LAW
+from gpuprop.rules.arithmetic import PREFIX
 
 #: Elements that are summed one after the other, always in the same order; the blocks' sums are then
 #: added exactly.
@@ -23,31 +25,46 @@ BLOCK = 2**12
 
 
 def sum_of_squares(array: np.ndarray, finite_only: bool = False) -> float:
-    return _sum(_finite_square if finite_only else _square, array)
+    return _sums(_finite_square if finite_only else _square, (array,))[0]
 
 
-def _sum(term: Any, array: np.ndarray) -> float:
-    name = array.dtype.name
-    values = array.view(np.ndarray)
-    values = values.view(np.uint16) if array.dtype.itemsize == 2 else values
-    one, blocks, parallel, strided = _compiled(term, name if array.dtype.itemsize == 2 else "")
-    if values.flags.f_contiguous:
-        values = values.T
-    if not values.flags.c_contiguous:
-        return strided(values)
-    values = values.reshape(-1)
-    count = -(-values.size // BLOCK)
+def sums_of_products(one: np.ndarray, other: np.ndarray) -> tuple[float, ...]:
+    """Of two arrays: of their elements' products, of the moduli of such, and of the squares of the first.
+
+    What is not finite is left out.
+    """
+    return _sums(_products, (one, other))
+
+
+def _sums(terms: Any, arrays: tuple[np.ndarray, ...]) -> tuple[float, ...]:
+    first = arrays[0]
+    kind = first.dtype.name if first.dtype.itemsize == 2 else ""
+    one, blocks, parallel, strided = _compiled(terms, kind)
+    views = [array.view(np.ndarray) for array in arrays]
+    views = [view.view(np.uint16) for view in views] if kind else views
+    if all(view.flags.f_contiguous for view in views):
+        views = [view.T for view in views]
+    if not all(view.flags.c_contiguous for view in views):
+        if len(views) == 1:
+            return strided(*views)
+        views = [np.ascontiguousarray(view) for view in views]
+    vectors = tuple(view.reshape(-1) for view in views)
+    count = -(-first.size // BLOCK)
     if count <= 1:
-        return one(values)
-    sums = np.empty(count)
+        return one(vectors)
+    sums = np.empty((count, len(one(tuple(vector[:0] for vector in vectors)))))
     workers = min(threads.get_num_threads(), count)
-    if workers == 1 or values.nbytes <= SERIAL_BYTES:
-        blocks(values, sums, 0, count)
+    if workers == 1 or first.nbytes <= SERIAL_BYTES:
+        blocks(vectors, sums, 0, count)
     elif threads.parallel_layer_is_safe():
-        parallel(values, sums, min(workers, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        parallel(vectors, sums, min(workers, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     else:
         edges = [count * worker // workers for worker in range(workers + 1)]
-        run_in_pool([partial(blocks, values, sums, *part) for part in pairwise(edges)])
+        run_in_pool([partial(blocks, vectors, sums, *part) for part in pairwise(edges)])
+    return tuple(map(_exact_sum, sums.T))
+
+
+def _exact_sum(sums: np.ndarray) -> float:
     try:
         return math.fsum(sums)
     except (OverflowError, ValueError):  # it ends beyond all numbers, or an infinity meets another
@@ -56,40 +73,63 @@ def _sum(term: Any, array: np.ndarray) -> float:
 
 
 @cache
-def _compiled(term: Any, kind: str) -> tuple[Callable[..., Any], ...]:
+def _compiled(terms: Any, kind: str) -> tuple[Callable[..., Any], ...]:
     """Sums of one block, of some, of all in parallel, and of a strided array."""
     load = {"float16": from_half, "bfloat16": from_brain}.get(kind, as_it_is)
+    pairs = terms is _products
 
     # Free to add in any order, and so to vectorise; the order is that of the one compiled code.
-    @njit(nogil=True, fastmath={"reassoc"})
-    def one(values):
-        total = 0.0
-        for i in range(values.size):
-            total += term(np.float64(load(values[i])))
-        return total
+    if pairs:
+
+        @njit(nogil=True, fastmath={"reassoc"})
+        def one(arrays):
+            a, b = arrays
+            products, sizes, squares = 0.0, 0.0, 0.0
+            for i in range(a.size):
+                product, size, square = terms(np.float64(load(a[i])), np.float64(load(b[i])))
+                products += product
+                sizes += size
+                squares += square
+            return products, sizes, squares
+
+    else:
+
+        @njit(nogil=True, fastmath={"reassoc"})
+        def one(arrays):
+            (a,) = arrays
+            total = 0.0
+            for i in range(a.size):
+                total += terms(np.float64(load(a[i])))
+            return (total,)
 
     @njit(nogil=True)
-    def blocks(values, sums, start, stop):
+    def blocks(arrays, sums, start, stop):
         for b in range(start, stop):
-            sums[b] = one(values[b * BLOCK : (b + 1) * BLOCK])
+            begin, end = b * BLOCK, (b + 1) * BLOCK
+            if pairs:
+                part = one((arrays[0][begin:end], arrays[1][begin:end]))
+            else:
+                part = one((arrays[0][begin:end],))
+            for i in range(len(part)):
+                sums[b, i] = part[i]
 
     @njit(nogil=True, parallel=True)
-    def parallel(values, sums, workers):
+    def parallel(arrays, sums, workers):
         before = numba.get_num_threads()
         numba.set_num_threads(workers)
-        for b in numba.prange(sums.size):
-            sums[b] = one(values[b * BLOCK : (b + 1) * BLOCK])
+        for b in numba.prange(len(sums)):
+            blocks(arrays, sums, b, b + 1)
         numba.set_num_threads(before)
 
     @njit(nogil=True)
     def strided(values):
         total, block, left = 0.0, 0.0, BLOCK
         for value in values.flat:
-            block += term(np.float64(load(value)))
+            block += terms(np.float64(load(value)))
             left -= 1
             if left == 0:
                 total, block, left = total + block, 0.0, BLOCK
-        return total + block
+        return (total + block,)
 
     return one, blocks, parallel, strided
 
@@ -102,6 +142,32 @@ def _square(v):
 @njit
 def _finite_square(v):
     return v * v if v - v == v - v else 0.0
+
+
+@njit
+def _products(a, b):
+    product, square = a * b, a * a
+    product = product if product - product == 0.0 else 0.0
+    return product, abs(product), square if square - square == 0.0 else 0.0
+
+
+@cache
+def law() -> Callable[..., tuple[float, float]]:
+    """`LAW` for sums, the two rows of a tuning, which of them counts, the sign of products, and its scalars."""
+    lines = [f"{PREFIX}{name} = {name}" for name in (*LAW.reads[:3], *LAW.scalars)]
+    lines += [f"{PREFIX}{name} = tuning[row, {i}]" for i, name in enumerate(LAW.reads[3:])]
+    lines += [f"{target} = {value}" for target, value, _ in LAW.assignments]
+    lines += [f"tuning[1 - row, {i}] = {PREFIX}{name}" for i, name in enumerate(LAW.writes[:3])]
+    head = f"def law({', '.join(LAW.reads[:3])}, tuning, row, sign, {', '.join(LAW.scalars)}):"
+    head += "\n    products = sign * products"
+    source = "\n    ".join([head, *lines, f"return {', '.join(PREFIX + n for n in LAW.writes[3:])}"])
+    namespace = {**FUNCTIONS, "real": types.float64}
+    exec(compile(source, "<gpuprop law>", "exec"), namespace)
+    numbers: Any = types.Array(types.float64, 2, "C")
+    scalars = [types.float64] * len(LAW.scalars)
+    arguments = [*[types.float64] * 3, numbers, types.int64, types.float64, *scalars]
+    signature = types.UniTuple(types.float64, 2)(*arguments)
+    return njit(signature, nogil=True, error_model="numpy")(namespace["law"])
 
 
 @cache

@@ -22,6 +22,11 @@ class Stepping(ABC):
     nonfinite: str
     clip_norm: float | None
     maximize: bool
+    #: Whether `rules.LAW` finds the learning rate, by the array, and with the scalar, that are followed.
+    _finds_rate: bool
+    _followed: tuple[str, str | None]
+    #: Whether steps are as long as the gradient.
+    _per_gradient = False
 
     @property
     @abstractmethod
@@ -81,12 +86,12 @@ class Stepping(ABC):
     @cached_property
     def _is_one_launch(self) -> bool:
         """Whether nothing comes before the launch that makes the step."""
-        return self.nonfinite != "raise" and self.clip_norm is None
+        return self.nonfinite != "raise" and self.clip_norm is None and not self._finds_rate
 
     @cached_property
     def _is_plain(self) -> bool:
         """Whether that launch counts nothing, either."""
-        return self.nonfinite == "propagate" and self.clip_norm is None
+        return self.nonfinite == "propagate" and self.clip_norm is None and not self._finds_rate
 
     @cached_property
     def _kept(self) -> tuple[str, ...]:
@@ -182,6 +187,8 @@ class Stepping(ABC):
             # In place of the NaN that stood for a scalar which each gradient decides anew.
             place = rule.scalars.index(self._scale_of_gradient)
             scalars = (*scalars[:place], scale, *scalars[place + 1 :])
+        if self._finds_rate:
+            scalars = self._with_rate(rule, arrays, scalars, state, rows)
         if self.nonfinite == "raise":
             count = backend.count_nonfinite(rule, arrays, scalars, rows)
             if count:
@@ -189,10 +196,34 @@ class Stepping(ABC):
         skipped = state._workspace.skipped if skip else None
         return partial(backend.update, rule, arrays, scalars, state._clock, skipped, rows)
 
+    def _with_rate(
+        self, rule: Rule, arrays: Any, scalars: tuple[Any, ...], state: State, rows: Any
+    ) -> tuple[Any, ...]:
+        """The scalars with the learning rate, and the momentum, that are found for this step."""
+        name, average = self._followed
+        grad, last = arrays[0], arrays[rule.arrays.index(name)]
+        backend, places = state.backend, list(scalars)
+        if not backend.are_plainly_alike(grad, last):
+            arrays = checked(backend, rule, arrays, rows)
+            grad, last = arrays[0], arrays[rule.arrays.index(name)]
+            last = last if rows is None else last[rows]
+            grad, last = as_real(backend, grad), as_real(backend, last)
+        momentum = places[rule.scalars.index(average)] if average in rule.scalars else 1.0
+        found, damped = backend.find_rate(
+            grad, last, state._tuning, state._clock.item(1), self._sign, momentum, self._per_gradient,
+            state._workspace,
+        )  # fmt: skip
+        places[rule.scalars.index("learning_rate")] = found
+        if average in rule.scalars:
+            places[rule.scalars.index(average)] = damped
+        return tuple(places)
+
     def _provide_workspace(self, rule: Rule, arrays: Any, state: State, rows: Any) -> None:
         if state._workspace is None:  # the state was made for, or saved by, another optimizer
             x = checked(state.backend, rule, arrays, rows)[len(rule.reads)]
             state._workspace = state.backend.workspace(x)
+            if self._finds_rate and state._tuning is None:
+                state._tuning = state.backend.tuning(x)
 
     @property
     def _sign(self) -> float:
