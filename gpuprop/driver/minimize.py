@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,7 +15,6 @@ from gpuprop.driver.options import DriverOptions
 from gpuprop.driver.points import start
 from gpuprop.driver.run import Run
 from gpuprop.optimizers import Groups, GroupsState, Optimizer, RMSProp
-from gpuprop.schedules import exponential_decay
 
 
 def minimize(
@@ -193,6 +193,8 @@ def minimize_by(
             f"method is {optimizer!r}; it must be an optimizer such as gpuprop.RMSProp() (SciPy's own "
             "methods are those of scipy.optimize.minimize)"
         )
+    if chosen.project is not None:
+        optimizer = _keeping_steps(optimizer)
     backend, x, optimizer, state = start(x0, optimizer, bounds, state)
     arrays = x.values() if type(x) is dict else [x]
     with backend.on_device_of(next(array for array in arrays if isinstance(array, backend.xp.ndarray))):
@@ -206,15 +208,27 @@ def minimize_by(
 def _method_of(state: Any, options: DriverOptions, x0: Any) -> Optimizer | Groups:
     """The optimizer of a state, or else the default one; of a dictionary, for each of its arrays."""
     if isinstance(x0, Mapping) and not isinstance(state, GroupsState):
-        return Groups({name: _default_method(options) for name in x0})
+        return Groups({name: _default_method(array) for name, array in x0.items()})
     if state is None:
-        return _default_method(options)
+        return _default_method(x0)
     if state.optimizer is None:
         whose = "state" if options.resume is None else f"the run in {os.fsdecode(options.resume)}"
         raise ValueError(f"{whose} has no optimizer, as it was code when it was saved; pass method=")
     return state.optimizer
 
 
-def _default_method(options: DriverOptions) -> RMSProp:
-    rate = exponential_decay(0.03, max(options.maxiter, 1), decay_rate=1e-6)
-    return RMSProp(rate, rho=0.97, momentum=0.9, bias_correction=True)
+def _default_method(x0: Any) -> RMSProp:
+    # Epsilon only keeps 0 / 0 away: it is the root of the least number whose square is one.
+    is_single = any(name in str(getattr(x0, "dtype", "")) for name in ("float16", "float32", "complex64"))
+    epsilon = 2.0**-63 if is_single else 2.0**-511
+    return RMSProp("auto", rho=0.97, epsilon=epsilon, momentum=0.9, bias_correction=True)
+
+
+def _keeping_steps(method: Any) -> Any:
+    """The same, with each step kept where its learning rate follows them and a projection changes them."""
+    if isinstance(method, Groups):
+        each = {name: _keeping_steps(one) for name, one in method.optimizers.items()}
+        return Groups(each, clip_norm=method.clip_norm)
+    if not method._finds_rate or method._displacement:
+        return method
+    return method._replaced(bounds=(-math.inf, math.inf))

@@ -12,6 +12,7 @@ from gpuprop.backends import Backend
 from gpuprop.driver.arrays import read
 from gpuprop.driver.checkpoints import Progress, are_finite, write
 from gpuprop.driver.functions.callback import Callback, in_place
+from gpuprop.driver.functions.first_rate import find_first_rates
 from gpuprop.driver.functions.interrupts import Interrupts
 from gpuprop.driver.functions.objective import Objective
 from gpuprop.driver.options import DriverOptions
@@ -36,6 +37,7 @@ class Run:
         self._xp = backend.xp
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
         self._options, self._project = options, options.project
+        self._is_new = former is None and options.state is None
         former = former or Progress(told=state.step)
         objective.nfev, objective.njev = objective.before = former.nfev, former.njev
         self._callback = None if callback is None else Callback(callback, former.told)
@@ -104,6 +106,9 @@ class Run:
                 return status
             if writes_every and nit % writes_every == 0 and nit > stopping.first:
                 self._write(nit)
+            if self._is_new:
+                find_first_rates(self._optimizer, self._state, x, objective)
+                self._is_new = False
             self._go_on(nit, self._next(nit, writes_every))
 
     def _next(self, nit: int, writes_every: int) -> int:
@@ -131,7 +136,20 @@ class Run:
         self._objective.forget()  # first, as the step may be interrupted when x has moved
         self._optimizer.step(self._x, gradient, self._state)
         if self._project is not None:
-            in_place(self._project, self._x)
+            self._project_step()
+
+    def _project_step(self) -> None:
+        # What the projection takes from a step is no part of it.
+        kept = [
+            one for one in pairs(self._optimizer, self._state, self._x) if "displacement" in one[1].arrays
+        ]
+        for _, state, x in kept:
+            with state.backend.on_device_of(x):
+                state.displacement[...] += x
+        in_place(self._project, self._x)
+        for _, state, x in kept:
+            with state.backend.on_device_of(x):
+                state.displacement[...] -= x
 
     def _report(self, nit: int, is_due: bool) -> None:
         value, sign = self._stopping.value, self._stopping.sign

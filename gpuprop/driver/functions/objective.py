@@ -124,6 +124,14 @@ class Objective:
             self._is_own = True
         return self._gradient
 
+    def gradient_elsewhere(self, point: Any) -> Any:
+        """The gradient at another point; what is known of this one stays."""
+        known = self._value, self._gradient, self._is_own
+        try:
+            return self._gradient_at(point)
+        finally:
+            self._value, self._gradient, self._is_own = known
+
     def forget(self) -> None:
         """`x` is about to move."""
         self.before = (self.nfev, self.njev)
