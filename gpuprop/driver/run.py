@@ -146,7 +146,7 @@ class Run:
         for _, state, x in kept:
             with state.backend.on_device_of(x):
                 state.displacement[...] += x
-        in_place(self._project, self._x)
+        in_place(self._project, self._x)  # type: ignore[arg-type]
         for _, state, x in kept:
             with state.backend.on_device_of(x):
                 state.displacement[...] -= x
