@@ -1,0 +1,359 @@
+"""The default method: a learning rate that begins where the gradient says, in any units."""
+
+from itertools import product
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from benchmark_functions import FUNCTIONS
+from descents import GROUPS, ByName, Quadratic
+from scipy.optimize import rosen, rosen_der
+
+from gpuprop import SGD, AdaGrad, Adam, Groups, RMSProp, minimize
+
+SCALES = (1e-6, 1e-3, 1.0, 1e3, 1e6)
+POWERS = (2.0**-20, 1.0, 2.0**21)
+EACH = pytest.mark.parametrize("name", FUNCTIONS)
+
+
+def complex_sum(x):
+    return float(np.sum(np.abs(x - (1 + 2j)) ** 2 * [1, 30, 4]) + np.sum(x.real**4))
+
+
+def complex_sum_der(x):
+    return 2 * (x - (1 + 2j)) * [1, 30, 4] + 4 * x.real**3
+
+
+MORE = {
+    "ten dimensions": SimpleNamespace(
+        fun=rosen, jac=rosen_der, start=[-1.2, 1, 0.3, 2, -0.5, 1.1, 0.1, 0.9, -1, 1.5], least=0.0
+    ),
+    "complex": SimpleNamespace(fun=complex_sum, jac=complex_sum_der, start=[0.5 - 1j, 2j, -3], least=None),
+}
+ALL = FUNCTIONS | MORE
+FEW = ["rosenbrock", "booth", "powell", "branin", *MORE]
+
+
+def descent(name, sigma=1.0, phi=1.0, constant=0.0, start=None, gtol=None, **options):
+    """The default method on phi f(x / sigma)."""
+    function = ALL[name]
+    start = np.array(function.start if start is None else start)
+    start = start * 1.0 if start.dtype.kind != "c" else start
+    return minimize(
+        lambda x: phi * function.fun(x / sigma) + constant, start * sigma,
+        jac=lambda x: function.jac(x / sigma) * (phi / sigma),
+        options={"gtol": None if gtol is None else gtol * phi / sigma, **options},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("target", "gtol"), [(100.0, 1e-5), (-3e5, 1e-5), (1e-4, 1e-9)])
+def test_a_minimum_far_away_or_near_is_found_from_zero(target, gtol):
+    result = minimize(
+        lambda x: float(np.sum((x - target) ** 2)), np.zeros(1), jac=lambda x: 2 * (x - target), tol=gtol
+    )
+    assert result.success, result.message
+    # f'' is 2, so that gtol itself says how near.
+    assert result.x == pytest.approx(
+        target, rel=1e-6 if gtol / 2 <= 1e-6 * abs(target) else gtol / 2 / target
+    )
+    assert result.nit < 400
+
+
+@pytest.mark.parametrize("maxiter", [1, 7, 60])
+@pytest.mark.parametrize("name", FEW)
+def test_in_other_units_by_powers_of_two_the_path_is_the_same_by_the_bit(name, maxiter):
+    plain = descent(name, maxiter=maxiter)
+    for sigma, phi in product(POWERS, POWERS):
+        found = descent(name, sigma, phi, maxiter=maxiter)
+        np.testing.assert_array_equal(found.x, plain.x * sigma)
+        assert (found.fun, found.njev) == (plain.fun * phi, plain.njev)
+        assert found.state.found_rate == plain.state.found_rate * sigma
+
+
+@pytest.mark.parametrize("maxiter", [1, 7, 60])
+def test_of_a_dictionary_each_array_may_be_in_other_units_and_all_in_another_of_f(maxiter):
+    problem, units = ByName(*_numpy(2)), {"plain": 2.0**-20, "field": 2.0**9}
+
+    def run(units, phi):
+        def inner(x):
+            return {name: array / np.float32(units[name]) for name, array in x.items()}
+
+        def jac(x):
+            return {n: g * np.float32(phi / units[n]) for n, g in problem.jac(inner(x)).items()}
+
+        start = {name: array * np.float32(units[name]) for name, array in problem.x0.items()}
+        options = {"maxiter": maxiter, "gtol": None}
+        return minimize(lambda x: problem.fun(inner(x)) * phi, start, jac=jac, options=options)
+
+    plain = run(dict.fromkeys(units, 1.0), 1.0)
+    for phi in POWERS:
+        found = run(units, phi)
+        for name, unit in units.items():
+            np.testing.assert_array_equal(found.x[name], plain.x[name] * np.float32(unit), strict=True)
+            assert found.state[name].found_rate == plain.state[name].found_rate * unit
+        assert found.fun == plain.fun * phi
+    assert plain.njev == plain.nit + 1 + 2  # one for each array
+
+
+def _numpy(number):
+    import gpuprop
+
+    return [gpuprop.select_backend("cpu")] * number
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_in_units_of_ten_the_first_steps_are_the_same(name):
+    plain = descent(name, maxiter=20)
+    for sigma, phi in product(SCALES, SCALES):
+        found = descent(name, sigma, phi, maxiter=20)
+        np.testing.assert_allclose(found.x / sigma, plain.x, rtol=1e-6)
+
+
+PLAIN_SCALES = [(1.0, 1.0), (1e-6, 1e6), (1e3, 1e-3)]
+
+
+@pytest.mark.parametrize(
+    ("sigma", "phi"),
+    [
+        scales if scales in PLAIN_SCALES else pytest.param(*scales, marks=pytest.mark.slow)
+        for scales in product(SCALES, SCALES)
+    ],
+)
+@EACH
+def test_every_benchmark_is_solved_in_any_units(name, sigma, phi):
+    function = FUNCTIONS[name]
+    result = descent(name, sigma, phi, gtol=1e-5)
+    drop = function.fun(np.array(function.start, float)) - function.least
+    assert abs(result.fun / phi - function.least) <= 1e-6 * drop
+    assert result.success, result.message
+
+
+@pytest.mark.parametrize("constant", [1.0, -1e8, 1e300])
+@pytest.mark.parametrize("name", FEW)
+def test_a_constant_in_f_changes_no_bit(name, constant):
+    plain, found = descent(name, maxiter=40), descent(name, maxiter=40, constant=constant)
+    np.testing.assert_array_equal(found.x, plain.x)
+    assert found.njev == plain.njev
+
+
+@pytest.mark.parametrize("constant", [1.0, -1e8, 1e30])
+@pytest.mark.parametrize("name", ["mccormick", "trid", "branin"])
+def test_from_zero_a_constant_in_f_changes_little(name, constant):
+    start = np.zeros(len(FUNCTIONS[name].start))
+    plain = descent(name, start=start, maxiter=1)
+    found = descent(name, start=start, maxiter=1, constant=constant)
+    assert found.state.found_rate == pytest.approx(plain.state.found_rate, rel=0.5)
+    assert found.njev <= plain.njev + 6
+    least = descent(name, start=start, maxiter=400).fun
+    assert descent(name, start=start, maxiter=400, constant=constant).x == pytest.approx(
+        descent(name, start=start, maxiter=400).x, abs=1e-4
+    )
+    assert least < FUNCTIONS[name].fun(start)
+
+
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(k, marks=pytest.mark.slow) for k in range(2, 30))])
+@EACH
+def test_no_descent_is_lost(name, seed):
+    function, random = FUNCTIONS[name], np.random.default_rng(seed)
+    start = np.array(function.start, float)
+    start += random.normal(size=start.size) * 0.2 * (seed > 0)
+    for steps in (50, 100, 200):
+        assert descent(name, start=start, maxiter=steps).fun <= function.fun(start), (steps, list(start))
+
+
+# What it costs, and what else there is.
+
+
+@pytest.mark.parametrize(
+    "method", [None, Adam("auto"), SGD("auto"), SGD("auto", momentum=0.9), AdaGrad("auto")]
+)
+def test_it_costs_one_gradient(backend, method):
+    problem = Quadratic(backend)
+    x0 = backend.asarray(np.array([3.0, 1.0, -2.0, 0.5]))
+    options = {"maxiter": 25, "gtol": None, "check_every": 25}
+    result = minimize(problem.fun, x0, jac=problem.jac, method=method, options=options)
+    assert problem.jacs == result.njev == 25 + 1 + 1
+    assert problem.funs == result.nfev == 2
+    assert result.fun < float(problem.fun(x0))
+    assert result.state.found_rate > 0
+
+
+def test_a_rate_that_is_given_is_not_searched():
+    problem = Quadratic(*_numpy(1))
+    result = minimize(None, np.ones(4), jac=problem.jac, method=RMSProp(0.01), options={"maxiter": 5})
+    assert result.njev == 6
+
+
+@pytest.mark.parametrize("way", ["without f", "jac=True", "2-point", "3-point", None])
+def test_the_gradient_may_come_in_any_way(way):
+    problem = Quadratic(*_numpy(1))
+    fun, jac = {"without f": (None, problem.jac), "jac=True": (problem.both, True)}.get(
+        way, (problem.fun, way)
+    )
+    start = np.array([3.0, 1.0, -2.0, 0.5])
+    result = minimize(fun, start, jac=jac, options={"maxiter": 10, "gtol": None})
+    expected = minimize(problem.fun, start, jac=problem.jac, options={"maxiter": 10, "gtol": None})
+    if callable(jac) or jac is True:
+        np.testing.assert_array_equal(result.x, expected.x)
+    assert result.njev == expected.njev == 12
+    if way == "jac=True":
+        assert result.nfev == 12
+    if way == "without f":
+        assert (result.fun, result.nfev) == (None, 0)
+
+
+def test_with_a_limit_of_evaluations_too():
+    problem = Quadratic(*_numpy(1))
+    options = {"maxfev": 9, "gtol": None, "check_every": 1}
+    result = minimize(problem.fun, np.ones(4), jac=problem.jac, options=options)
+    assert (result.status, result.nfev) == (2, 9)
+    assert result.njev == result.nit + 2
+    both = minimize(problem.both, np.ones(4), jac=True, options={"maxfev": 9, "gtol": None})
+    assert both.status == 2
+    assert both.nfev == both.njev == 9
+    one = minimize(problem.both, np.ones(4), jac=True, options={"maxfev": 1, "gtol": None})
+    assert (one.status, one.nfev, one.nit) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("stop", [1, 6, 10, 17])
+def test_a_run_that_goes_on_is_the_same_run(tmp_path, stop):
+    problem, start = Quadratic(*_numpy(1)), np.array([3.0, 1.0, -2.0, 0.5])
+    whole = minimize(problem.fun, start, jac=problem.jac, options={"maxiter": 30, "gtol": None})
+    first = minimize(problem.fun, start, jac=problem.jac, options={"maxiter": stop, "gtol": None})
+    options = {"maxiter": 30, "gtol": None, "state": first.state}
+    second = minimize(problem.fun, first.x, jac=problem.jac, options=options)
+    np.testing.assert_array_equal(second.x, whole.x)
+    assert second.state.found_rate == whole.state.found_rate
+    assert second.njev == 30 - stop + 1  # nothing is searched again
+    file = tmp_path / "run"
+    options = {"maxiter": stop, "gtol": None, "checkpoint": file}
+    minimize(problem.fun, start, jac=problem.jac, options=options)
+    options = {"maxiter": 30, "gtol": None, "resume": file}
+    third = minimize(problem.fun, start, jac=problem.jac, options=options)
+    np.testing.assert_array_equal(third.x, whole.x)
+    assert third.njev == whole.njev
+
+
+@pytest.mark.parametrize("start", [1.0, 0.0])
+@pytest.mark.parametrize("curved", [[3], [0, 8]])
+def test_components_without_a_gradient_stay(start, curved):
+    def jac(x):
+        gradient = np.zeros(9)
+        gradient[curved] = 2 * (x[curved] - 7)
+        return gradient
+
+    result = minimize(lambda x: float(np.sum((x[curved] - 7) ** 2)), np.full(9, start), jac=jac)
+    expected = np.full(9, start)
+    expected[curved] = 7
+    assert result.success
+    np.testing.assert_allclose(result.x, expected, atol=1e-4)
+    assert (np.delete(result.x, curved) == start).all()
+
+
+@pytest.mark.parametrize("start", [np.zeros(2), np.array([2.0, -1.0])])
+@pytest.mark.parametrize("way", ["both", "no f"])
+def test_where_f_is_zero_and_x_perhaps_too(start, way):
+    target = start + np.array([30.0, -4.0])
+    at_start = float(np.sum((start - target) ** 2))
+
+    def fun(x):
+        return float(np.sum((x - target) ** 2)) - at_start
+
+    result = minimize(fun if way == "both" else None, start, jac=lambda x: 2 * (x - target))
+    assert result.success
+    np.testing.assert_allclose(result.x, target, atol=1e-5)
+    assert result.nit < 300
+
+
+def test_a_start_that_is_a_minimum_is_not_searched():
+    result = minimize(lambda x: float(x @ x), np.zeros(3), jac=lambda x: 2 * x)
+    assert (result.status, result.nit, result.njev, result.nfev) == (0, 0, 1, 1)
+    still = minimize(lambda x: 1.0, np.ones(3), jac=np.zeros_like, options={"gtol": None, "maxiter": 3})
+    np.testing.assert_array_equal(still.x, 1)
+
+
+@pytest.mark.parametrize(
+    ("start", "bounds"),
+    [
+        ([0.0, 3.0], (0, None)), ([0.0, 0.0], (0, None)), ([5.0, 5.0], (None, 5)), ([9.0, 9.0], (0, 5)),
+        ([0.0, 5.0], (0, 5)), ([1.0, 2.0], [(1, 1), (None, None)]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("target", [(2.0, 1.0), (-2.0, 1.0), (-1.0, -1.0), (7.0, 8.0), (4e3, 1.0)])
+def test_from_a_bound_and_to_it(start, bounds, target):
+    result = minimize(
+        lambda x: float(np.sum((x - target) ** 2)), start, jac=lambda x: 2 * (x - target), bounds=bounds
+    )
+    lower, upper = bounds if isinstance(bounds, tuple) else ([1, -np.inf], [1, np.inf])
+    lower = -np.inf if lower is None else lower
+    upper = np.inf if upper is None else upper
+    assert result.success, result.message
+    np.testing.assert_allclose(result.x, np.clip(target, lower, upper), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_a_slope_that_never_bends_ends_at_a_bound(dtype):
+    start = np.array([1, 2, 0], dtype)
+    result = minimize(
+        lambda x: float(x[0]), start, jac=lambda x: np.array([1, 0, 0], dtype), bounds=(-3, None)
+    )
+    assert result.success
+    np.testing.assert_array_equal(result.x, [-3, 2, 0])
+
+
+@pytest.mark.parametrize("start", [[0.6, 0.6, 0.6], [0.0, 0.0, 1.0]])
+def test_a_projection_is_no_part_of_the_steps(start):
+    def onto_the_ball(x):
+        x /= max(1.0, float(np.linalg.norm(x)))
+
+    target = np.array([3.0, -4.0, 0.0])
+    options = {"project": onto_the_ball, "maxiter": 600, "gtol": None}
+    result = minimize(
+        lambda x: float(np.sum((x - target) ** 2)), start, jac=lambda x: 2 * (x - target), options=options
+    )
+    np.testing.assert_allclose(result.x, [0.6, -0.8, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("spread", [1e3, 1e6, 1e9])
+def test_weights_of_a_huge_range(spread):
+    weights, target = np.geomspace(1, spread, 12), np.linspace(-1, 2, 12)
+    result = minimize(
+        lambda x: float(weights @ (x - target) ** 2), np.zeros(12), jac=lambda x: 2 * weights * (x - target)
+    )
+    np.testing.assert_allclose(result.x, target, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("complex64", 1e-5), ("float16", 0.02)])
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_of_fewer_bits(backend, dtype, atol, unit):
+    if dtype == "float16" and unit != 1:
+        unit = 0.1 if unit < 1 else 10.0
+    factor = 1 + 0.5j if dtype == "complex64" else 1
+    target = backend.asarray((np.array([1, -2, 0.5, 3]) * factor * unit).astype(dtype))
+    curvature = backend.asarray(np.array([1.0, 10, 0.5, 4], "f4" if dtype != "float16" else dtype))
+    start = backend.asarray(np.array([2, 2, 2, 2]).astype(dtype) * np.dtype(dtype).type(unit))
+    result = minimize(
+        lambda x: float((curvature * abs((x - target) / unit) ** 2).sum()), start,
+        jac=lambda x: (2 * curvature * ((x - target) / unit)).astype(dtype),
+        options={"maxiter": 400, "gtol": None},
+    )  # fmt: skip
+    assert result.x.dtype == dtype
+    np.testing.assert_allclose(
+        backend.to_host(result.x) / unit, backend.to_host(target) / unit, rtol=0, atol=3 * atol
+    )
+
+
+def test_groups_search_only_what_is_to_be_found():
+    problem = ByName(*_numpy(2))
+    given = minimize(None, problem.x0, jac=problem.jac, method=GROUPS, options={"maxiter": 4, "gtol": None})
+    assert given.njev == 5
+    mixed = Groups(plain=RMSProp("auto"), field=SGD(0.05))
+    found = minimize(None, problem.x0, jac=problem.jac, method=mixed, options={"maxiter": 4, "gtol": None})
+    assert found.njev == 6
+
+    def without_plain(x):
+        return {"field": problem.jac(x)["field"]}
+
+    still = minimize(None, problem.x0, jac=without_plain, method=mixed, options={"maxiter": 4, "gtol": None})
+    assert still.njev == 5
+    np.testing.assert_array_equal(still.x["plain"], problem.x0["plain"])
