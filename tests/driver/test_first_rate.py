@@ -301,17 +301,33 @@ def test_a_slope_that_never_bends_ends_at_a_bound(dtype):
     np.testing.assert_array_equal(result.x, [-3, 2, 0])
 
 
-@pytest.mark.parametrize("start", [[0.6, 0.6, 0.6], [0.0, 0.0, 1.0]])
-def test_a_projection_is_no_part_of_the_steps(start):
+@pytest.mark.parametrize("start", [[0.6, 0.6, 0.6], [0.0, 0.0, 1.0], [5.0, 5.0, 5.0]])
+@pytest.mark.parametrize("method", [SGD("auto"), SGD("auto", momentum=0.9), None])
+def test_what_a_projection_takes_is_no_part_of_a_step(start, method):
     def onto_the_ball(x):
         x /= max(1.0, float(np.linalg.norm(x)))
 
+    def onto_the_box(x):
+        x[...] = x.clip(-1, 0.5)
+
+    # RMSProp's steps are of another metric than the ball's.
+    project = onto_the_box if method is None else onto_the_ball
     target = np.array([3.0, -4.0, 0.0])
-    options = {"project": onto_the_ball, "maxiter": 600, "gtol": None}
     result = minimize(
-        lambda x: float(np.sum((x - target) ** 2)), start, jac=lambda x: 2 * (x - target), options=options
-    )
-    np.testing.assert_allclose(result.x, [0.6, -0.8, 0], atol=1e-3)
+        lambda x: float(np.sum((x - target) ** 2)), start, jac=lambda x: 2 * (x - target), method=method,
+        options={"project": project, "maxiter": 400, "gtol": None},
+    )  # fmt: skip
+    np.testing.assert_allclose(result.x, [0.5, -1, 0] if method is None else [0.6, -0.8, 0], atol=1e-4)
+    assert "displacement" in result.state.arrays
+
+
+@pytest.mark.parametrize("near", [1e-1, 1e-2, 1e-3, 1e-5, 1e-8])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_from_where_a_slope_bends_neither_way_no_descent_is_lost(near, side):
+    # Newton's length is infinite where the second derivative is 0, as that of -exp(-x^2 / 2) is at 1.
+    start = np.array([1 + side * near])
+    result = minimize(lambda x: -float(np.exp(-x @ x / 2)), start, jac=lambda x: np.exp(-x @ x / 2) * x)
+    assert result.x == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize("spread", [1e3, 1e6, 1e9])
@@ -357,3 +373,73 @@ def test_groups_search_only_what_is_to_be_found():
     still = minimize(None, problem.x0, jac=without_plain, method=mixed, options={"maxiter": 4, "gtol": None})
     assert still.njev == 5
     np.testing.assert_array_equal(still.x["plain"], problem.x0["plain"])
+
+
+@pytest.mark.parametrize("way", ["jac", "both"])
+@pytest.mark.parametrize("copy_x", [True, False])
+def test_the_gradient_may_be_written_to_one_array_again_and_again(way, copy_x):
+    problem, start = Quadratic(*_numpy(1)), np.array([3.0, 1.0, -2.0, 0.5])
+    work = np.empty(4)
+
+    def jac(x):
+        work[...] = problem.jac(x)
+        return work
+
+    fun, jac = (problem.fun, jac) if way == "jac" else (lambda x: (problem.fun(x), jac(x)), True)
+    options = {"maxiter": 12, "gtol": None, "copy_x": copy_x}
+    found = minimize(fun, start, jac=jac, options=options)
+    expected = minimize(problem.fun, start, jac=problem.jac, options={"maxiter": 12, "gtol": None})
+    np.testing.assert_array_equal(found.x, expected.x)
+    assert found.state.found_rate == expected.state.found_rate
+
+
+def test_ctrl_c_while_it_searches_gives_the_start():
+    calls = []
+
+    def jac(x):
+        calls.append(x)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return 2 * x
+
+    result = minimize(lambda x: float(x @ x), np.array([3.0, 1.0]), jac=jac)
+    assert (result.status, result.nit, result.fun) == (7, 0, 10)
+    np.testing.assert_array_equal(result.x, [3, 1])
+    np.testing.assert_array_equal(result.jac, [6, 2])
+
+
+def test_what_the_gradient_raises_while_it_is_searched_comes_through():
+    def jac(x):
+        if x[0] != 3:
+            raise ArithmeticError("elsewhere")
+        return 2 * x
+
+    with pytest.raises(ArithmeticError, match="elsewhere"):
+        minimize(None, np.array([3.0, 1.0]), jac=jac)
+
+
+@pytest.mark.parametrize("nonfinite", ["propagate", "skip"])
+def test_where_the_gradient_is_not_finite_a_little_way_off(nonfinite):
+    method = RMSProp("auto", 0.97, momentum=0.9, bias_correction=True, nonfinite=nonfinite)
+    result = minimize(
+        None, np.array([3.0, 1.0]), jac=lambda x: 2 * x if x[0] == 3 else x * np.nan, method=method,
+        options={"maxiter": 30},
+    )  # fmt: skip
+    assert result.status == (6 if nonfinite == "propagate" else 1)
+
+
+@pytest.mark.gpu
+def test_of_an_array_of_another_device(cupy, other_device):
+    start = np.array([3.0, 1.0, -2.0, 0.5])
+    problem = Quadratic(*_numpy(1))
+    expected = minimize(problem.fun, start, jac=problem.jac, options={"maxiter": 12, "gtol": None})
+    with other_device:
+        x0, target, curvature = (cupy.asarray(a) for a in (start, problem.target, problem.curvature))
+    result = minimize(
+        lambda x: (curvature * (x - target) ** 2).sum() / 2, x0, jac=lambda x: curvature * (x - target),
+        options={"maxiter": 12, "gtol": None},
+    )  # fmt: skip
+    assert result.x.device == other_device
+    with other_device:
+        np.testing.assert_allclose(result.x.get(), expected.x, rtol=1e-12)
+    assert cupy.cuda.runtime.getDevice() == 0
