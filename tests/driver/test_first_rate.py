@@ -70,7 +70,7 @@ def test_in_other_units_by_powers_of_two_the_path_is_the_same_by_the_bit(name, m
         assert found.state.found_rate == plain.state.found_rate * sigma
 
 
-@pytest.mark.parametrize("maxiter", [1, 7, 60])
+@pytest.mark.parametrize("maxiter", [7, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 60))])
 def test_of_a_dictionary_each_array_may_be_in_other_units_and_all_in_another_of_f(maxiter):
     problem, units = ByName(*_numpy(2)), {"plain": 2.0**-20, "field": 2.0**9}
 
@@ -381,11 +381,11 @@ def test_the_gradient_may_be_written_to_one_array_again_and_again(way, copy_x):
     problem, start = Quadratic(*_numpy(1)), np.array([3.0, 1.0, -2.0, 0.5])
     work = np.empty(4)
 
-    def jac(x):
+    def into_work(x):
         work[...] = problem.jac(x)
         return work
 
-    fun, jac = (problem.fun, jac) if way == "jac" else (lambda x: (problem.fun(x), jac(x)), True)
+    fun, jac = (problem.fun, into_work) if way == "jac" else (lambda x: (problem.fun(x), into_work(x)), True)
     options = {"maxiter": 12, "gtol": None, "copy_x": copy_x}
     found = minimize(fun, start, jac=jac, options=options)
     expected = minimize(problem.fun, start, jac=problem.jac, options={"maxiter": 12, "gtol": None})

@@ -20,9 +20,12 @@ PARTS = {
 @pytest.mark.parametrize(
     ("name", "part"),
     cases(
-        [("rmsprop", "all rows, in another order")],
-        *product(["sgd", "adam"], PARTS),
-        *product(["rmsprop"], ["window", "rows", "two axes"]),
+        [("sgd", "all rows, in another order")],
+        *(
+            c
+            for c in product(["rmsprop", "sgd", "adam"], PARTS)
+            if c != ("sgd", "all rows, in another order")
+        ),
     ),
 )
 def test_a_part_is_stepped_as_if_it_were_alone(backend, name, part):
@@ -110,7 +113,7 @@ LAYOUTS = {
 }
 
 
-OF_LAYOUTS = [("fortran", "sgd", "complex128"), ("window", "sgd", "complex128")]
+OF_LAYOUTS = [("fortran", "sgd", "complex128")]
 MORE_LAYOUTS = [
     (n, *c) for n in LAYOUTS for c in (("rmsprop", "float64"), ("sgd", "complex128"), ("bounds", "float32"))
 ]
@@ -150,8 +153,8 @@ def _on_gpu(backend, x):
 @pytest.mark.parametrize(
     ("name", "size", "dtype"),
     cases(
-        [("sgd", 300_001, "float64")],
-        *product(["rmsprop", "sgd"], [4097, 600_001], ["float32", "float16"]),
+        [("sgd", 9000, "float64")],
+        *[("sgd", 300_001, "float64"), *product(["rmsprop", "sgd"], [4097, 600_001], ["float32", "float16"])],
     ),
 )
 def test_the_number_of_threads_changes_no_bit(threads, name, size, dtype):
