@@ -103,7 +103,7 @@ class Former:
             for one, state, _ in parts
         )
         if isinstance(self.state, GroupsState):
-            clip_norm = self.state._clip_norm if former is None else former.clip_norm  # type: ignore[union-attr]
+            clip_norm = self.state._clip_norm if former is None else former.clip_norm
             is_same = is_same and optimizer.clip_norm == clip_norm
         if not is_same:
             known = former or ", ".join(str(state.optimizer or state._outline) for _, state, _ in parts)
