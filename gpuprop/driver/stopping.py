@@ -203,7 +203,10 @@ class Stopping:
         found = trend(values)
         if found == "steady":
             up = "rising" if by_f and self.sign < 0 else "falling"
-            advice = f"; {what} was still {up} at a steady pace: the learning rate is too small, or maxiter"
+            advice = (
+                f"; {what} was still {up} at a steady pace: a larger learning rate, or maxiter, would lead "
+                "further"
+            )
         elif found == "to and fro":
             constant = "constant and " * is_constant
             advice = f"; {what} went to and fro at the last checks: the learning rate is {constant}too large"
