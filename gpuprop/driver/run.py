@@ -38,11 +38,11 @@ class Run:
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
         self._options, self._project = options, options.project
         self._is_new = former is None and options.state is None
+        self._stopping = Stopping(options, objective, optimizer, state, backend, former)
         former = former or Progress(told=state.step)
         objective.nfev, objective.njev = objective.before = former.nfev, former.njev
         self._callback = None if callback is None else Callback(callback, former.told)
         self._callback_every = options.check_every or 1
-        self._stopping = Stopping(options, objective, optimizer, state, backend, former)
         self._interrupts = Interrupts()
         self._best, self._best_value = former.best, former.best_value
         self._written: int | None = None
