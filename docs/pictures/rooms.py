@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[2] / "gpuprop"
 #: What each room may import of the package, from the top floor down.
 ROOMS: dict[str, set[str]] = {
     "measure": {"backends", "backends/cpu", "backends/gpu", "optimizers", "rules", "version"},
-    "driver": {"arguments", "backends", "checkpoint", "optimizers", "schedules"},
+    "driver": {"arguments", "backends", "checkpoint", "optimizers"},
     "checkpoint": {"backends", "optimizers", "rules", "schedules", "version"},
     "optimizers": {"arguments", "backends", "rules", "schedules"},
     "backends/cpu": {"backends", "rules"},

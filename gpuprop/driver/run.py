@@ -38,6 +38,7 @@ class Run:
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
         self._options, self._project = options, options.project
         self._is_new = former is None and options.state is None
+        self._is_new &= any(one._finds_rate for one, *_ in pairs(optimizer, state, x))
         self._stopping = Stopping(options, objective, optimizer, state, backend, former)
         former = former or Progress(told=state.step)
         objective.nfev, objective.njev = objective.before = former.nfev, former.njev
