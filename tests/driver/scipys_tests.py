@@ -1,6 +1,6 @@
 """Which of SciPy's own tests of `minimize` an optimizer runs as the method, and which not and why.
 
-By the names in scipy/optimize/tests; those of trust-constr's parts, in a folder of their own, are not looked at.
+By their names in scipy/optimize/tests; the folder of trust-constr's own parts is not looked at.
 """
 
 #: The versions of SciPy whose tests these lists are made for.
@@ -96,7 +96,7 @@ LEFT_OUT = {
     "a way to go, or an accuracy, that steps of a fixed length do not reach": """
         CheckOptimizeParameterized.test_bfgs_infinite test_onesided_bounded_powell_stability
         test_bounded_powell_vs_powell TestOptimizeSimple.test_minimize_l_bfgs_b_ftol""",
-    "what SciPy does around its own methods alone: taking out fixed parameters, its messages and warnings": """
+    "what SciPy does around its own methods alone: fixed parameters taken out, its messages, warnings": """
         test_all_bounds_equal test_equal_bounds test_obj_func_returns_scalar
         TestOptimizeSimple.test_minimize_invalid_bounds TestBoundedNelderMead.test_invalid_bounds
         TestBoundedNelderMead.test_outside_bounds_warning TestOptimizeSimple.test_minimize_warnings_gh1953

@@ -61,7 +61,7 @@ def names_in(code: CodeType):
 
 
 def calls_minimize(function, owner) -> bool:
-    """Whether `minimize` is in its code, or in that of a method of its class that it calls, as check_limits."""
+    """Whether `minimize` is in its code, or in that of a method of its class that it calls (check_limits)."""
     names = set(names_in(function.__code__))
     helpers = [getattr(owner, name, None) for name in names if not name.startswith("test")]
     return "minimize" in names or any(
