@@ -111,8 +111,12 @@ LEFT_OUT = {
         TestShgoArguments.test_args_gh23517 test_fp32_gh12991 TestBrute.test_brute""",
 }
 
-#: About a second each, or more.
+#: Half a second each, or more.
 SLOW = (
+    "TestOptimizeSimple.test_custom",
+    "test_gh12594",
+    "TestAnnotations.test_callable_annotations",
+    "TestTnc.test_minimize_tnc1b",
     "CheckOptimizeParameterized.test_cg_cornercase",
     "test_powell_output",
     "test_result_x_shape_when_len_x_is_one",
