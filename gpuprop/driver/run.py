@@ -45,7 +45,8 @@ class Run:
         self._callback = None if callback is None else Callback(callback, former.told)
         self._callback_every = options.check_every or 1
         self._interrupts = Interrupts()
-        self._best, self._best_value = former.best, former.best_value
+        self._best = former.best if options.return_best else None
+        self._best_value = former.best_value
         self._written: int | None = None
         self._bar: Any = None
 

@@ -60,6 +60,16 @@ def test_true_stops_a_run_and_nothing_else_that_is_given(answer, stops):
     assert result.message.startswith("The callback returned True after 1 steps.") == stops
 
 
+def test_a_tolerance_that_is_met_comes_before_the_callbacks_word():
+    run = {"fun": sum_of_squares, "x0": X0, "jac": twice, "method": METHOD}
+    first = minimize(**run, options={"gtol": None, "maxiter": 1})
+    for within in (True, False):
+        gtol = abs(first.jac).max() * (1 if within else 0.99)
+        options = {"gtol": gtol, "check_every": 1}
+        result = minimize(**run, callback=lambda x: True, options=options)
+        assert (result.status, result.nit) == (0 if within else 99, 1)
+
+
 def test_a_callback_may_scale_the_rate_on_a_plateau():
     def callback(intermediate_result):
         if intermediate_result.nit == 5:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.optimize
 from descents import GROUPS, ByName, Quadratic, both, sum_of_squares, twice
 
 import gpuprop
@@ -57,12 +58,12 @@ def bits(result):
 @pytest.mark.parametrize(
     ("problem", "options", "status"),
     [
-        ({"fun": sum_of_squares, "jac": twice}, {}, 1),
+        pytest.param({"fun": sum_of_squares, "jac": twice}, {}, 1, marks=pytest.mark.slow),
         ({"fun": sum_of_squares, "jac": twice}, {"return_best": True, "check_every": 3}, 1),
         ({"fun": sum_of_squares, "jac": twice}, {"ftol": 0.5, "check_every": 4}, 5),
         ({"fun": sum_of_squares, "jac": twice}, {"xtol": 0.13, "check_every": 3}, 4),
         ({"fun": both, "jac": True}, {"maxfev": 19}, 2),
-        ({"fun": sum_of_squares, "jac": None}, {"check_every": 6}, 1),
+        pytest.param({"fun": sum_of_squares, "jac": None}, {"check_every": 6}, 1, marks=pytest.mark.slow),
         ({"fun": None, "jac": twice}, {"xtol": 0.13, "check_every": 5}, 4),
     ],
 )
@@ -205,6 +206,57 @@ def test_a_file_of_another_run_is_refused(tmp_path):
     assert path.read_bytes() == before
     assert resumed(method=RMSProp(rates.copy(), bounds=(np.zeros(2), 9.0))).nit == 5
     assert resumed().nit == 5
+
+
+def test_the_bounds_of_a_run_are_those_of_its_method(tmp_path):
+    path, bounds = tmp_path / "run", [(0, 9), (1, 9)]
+    run = {"fun": sum_of_squares, "x0": X0, "jac": twice, "options": {"maxiter": 40, "resume": path}}
+    whole = minimize(sum_of_squares, X0, jac=twice, bounds=bounds, options={"maxiter": 40})
+    minimize(
+        sum_of_squares, X0, jac=twice, bounds=bounds, options={"maxiter": 40, "checkpoint": path},
+        callback=lambda intermediate_result: intermediate_result.nit == 13,
+    )  # fmt: skip
+    for given in (None, bounds):
+        result = minimize(**run, bounds=given)
+        assert (result.x.tobytes(), result.nit) == (whole.x.tobytes(), 40)
+
+
+def test_the_best_point_of_a_file_is_given_only_where_it_is_asked_for(tmp_path):
+    path, method = tmp_path / "run", SGD(1.5)  # each step doubles x: the start stays the best
+    for best in (True, False):
+        files = {"checkpoint": path, "resume": path, "return_best": best}
+        result = minimize(sum_of_squares, X0, jac=twice, method=method, options={"maxiter": 12, **files})
+        assert (result.x == X0).all() == best
+
+
+def test_a_file_that_a_callback_has_saved_will_do(tmp_path):
+    path, told = tmp_path / "run", []
+    run = {"fun": sum_of_squares, "x0": X0, "jac": twice, "method": METHOD}
+
+    def save(intermediate_result):
+        if intermediate_result.nit == 14:
+            intermediate_result.state.save(path, x=intermediate_result.x)
+
+    whole = minimize(**run, callback=save, options={"maxiter": 20})
+    options = {"maxiter": 20, "resume": path}
+    result = minimize(
+        **run, callback=lambda intermediate_result: told.append(intermediate_result.nit), options=options
+    )
+    np.testing.assert_array_equal(result.x, whole.x)
+    assert told == [15, 16, 17, 18, 19, 20]
+    gpuprop.load_state(path).save(path)
+    with pytest.raises(ValueError, match="has x of nothing and x0 is of float64"):
+        minimize(**run, options=options)
+
+
+def test_scipy_passes_all_of_it_on(tmp_path):
+    files = {"checkpoint": tmp_path / "run", "resume": tmp_path / "run"}
+    run = {"fun": sum_of_squares, "x0": X0, "jac": twice, "method": METHOD}
+    whole = scipy.optimize.minimize(**run, options={"maxiter": 20})
+    for stop in (lambda xk: True, lambda intermediate_result: intermediate_result.nit == 9, None):
+        result = scipy.optimize.minimize(**run, callback=stop, options={"maxiter": 20, **files})
+        assert result.status == (1 if stop is None else 99)
+    np.testing.assert_array_equal(result.x, whole.x)
 
 
 def test_where_the_files_method_has_code_one_of_its_kind_goes_on(tmp_path):
