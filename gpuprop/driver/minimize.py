@@ -102,9 +102,9 @@ def minimize(
             pass over memory in each evaluation: then they see the very array that is updated in
             place, and must neither write to it nor keep it.
         project : callable ``project(x)``, default None
-            Brings x (or the dictionary) to a set that is no box, in place, after each step and at the
-            start, with each step held against Ctrl-C. `xtol` tests the projected step, `gtol` the
-            gradient as it is.
+            Brings x (or the dictionary) to a set that is no box, in place: after each step, together with
+            which it is held against Ctrl-C, and at the start of a run that does not go on. `xtol` tests
+            the projected step, `gtol` the gradient as it is.
         state : State, default None
             Go on with an optimizer's state, as a result holds it, from the x of the same moment: the bits
             are those of a run that was not interrupted. It is updated in place. If a function raises,
