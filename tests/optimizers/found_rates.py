@@ -48,3 +48,31 @@ def walked(optimizer, backend, start, gradient, steps=STEPS):
 
 def slope(x):
     return CURVATURE * (x - TARGET)
+
+
+FOUR = START[:4]
+
+
+def target_slope(x):
+    return np.array([1.0, 10.0, 3.0, 0.5]) * (x - np.array([3.0, -1.0, 2.0, 0.5]))
+
+
+def content(backend, x, state):
+    """All that a step may change."""
+    arrays = [x, *state.arrays.values()]
+    return [
+        *(backend.to_host(a).tobytes() for a in arrays), state.found_rate, state.step, state.skipped,
+        state.optimizer,
+    ]  # fmt: skip
+
+
+def stepped(optimizer, backend, x, state, number=1):
+    for _ in range(number):
+        optimizer.step(x, backend.asarray(target_slope(backend.to_host(x)).astype(x.dtype)), state)
+
+
+def start(optimizer, backend, number=0):
+    x = backend.asarray(FOUR.copy())
+    state = optimizer.init(x, backend=backend)
+    stepped(optimizer, backend, x, state, number)
+    return x, state

@@ -2,42 +2,13 @@
 
 import copy
 import pickle
-import struct
 from functools import partial
 
 import numpy as np
 import pytest
-from found_rates import KINDS, START, TWO, cases, walked
+from found_rates import FOUR, KINDS, TWO, cases, content, start, stepped, target_slope
 
-from gpuprop import SGD, AdaGrad, Adam, Groups, RMSProp, load_state
-from gpuprop.__main__ import main
-
-FOUR = START[:4]
-
-
-def target_slope(x):
-    return np.array([1.0, 10.0, 3.0, 0.5]) * (x - np.array([3.0, -1.0, 2.0, 0.5]))
-
-
-def content(backend, x, state):
-    """All that a step may change."""
-    arrays = [x, *state.arrays.values()]
-    return [
-        *(backend.to_host(a).tobytes() for a in arrays), state.found_rate, state.step, state.skipped,
-        state.optimizer,
-    ]  # fmt: skip
-
-
-def stepped(optimizer, backend, x, state, number=1):
-    for _ in range(number):
-        optimizer.step(x, backend.asarray(target_slope(backend.to_host(x)).astype(x.dtype)), state)
-
-
-def start(optimizer, backend, number=0):
-    x = backend.asarray(FOUR.copy())
-    state = optimizer.init(x, backend=backend)
-    stepped(optimizer, backend, x, state, number)
-    return x, state
+from gpuprop import SGD, Adam, Groups, RMSProp, load_state
 
 
 def saved(path, state):
@@ -87,26 +58,6 @@ def test_groups_go_on_by_the_same_bits(backend, tmp_path):
                 content(backend, other_x[name], other[name])[:-1]
                 == content(backend, x[name], state[name])[:-1]
             )
-
-
-def test_what_is_said_of_a_file_names_the_rate(backend, tmp_path, capsys):
-    _, state = start(KINDS["rmsprop"], backend, 3)
-    state.save(tmp_path / "state")
-    assert main(["inspect", str(tmp_path / "state")]) in (0, None)
-    assert f"found_rate: {state.found_rate}" in capsys.readouterr().out
-    _, given = start(RMSProp(0.1), backend, 3)
-    given.save(tmp_path / "state")
-    main(["inspect", str(tmp_path / "state")])
-    assert "found_rate" not in capsys.readouterr().out
-
-
-def test_a_huge_gradient_leaves_a_rate_that_can_be_saved_and_goes_on(backend, tmp_path):
-    x, state = start(SGD("auto"), backend, 3)
-    SGD("auto").step(x, backend.asarray(np.full(4, 1e154)), state)
-    assert saved(tmp_path / "state", state).found_rate == state.found_rate
-    before = backend.to_host(x).copy()
-    SGD("auto").step(x, backend.asarray(np.full(4, 1e154)), state)
-    assert (backend.to_host(x) != before).all()
 
 
 def refused(x, backend):
@@ -266,154 +217,3 @@ def test_a_direction_finds_what_a_step_finds(backend):
             other_x -= optimizer.direction(grad, other, x=other_x)
             np.testing.assert_allclose(backend.to_host(other_x), backend.to_host(x), rtol=1e-12)
             assert other.found_rate == pytest.approx(state.found_rate, rel=1e-12)
-
-
-@pytest.mark.parametrize(
-    "tuning",
-    [
-        None, 1, "1", [], [1.0, 2.0], [1.0, 2.0, 3.0, 4.0], [1.0, 2.0, None], [-1.0, 8.0, 0.0],
-        [1.0, True, 0.0], {},
-    ],
-)  # fmt: skip
-def test_a_file_with_another_kind_of_rate_is_refused(tmp_path, tuning, numpy_backend, forge):
-    _, state = start(KINDS["rmsprop"], numpy_backend, 3)
-    path = tmp_path / "state"
-    state.save(path)
-    forge(path, tuning)
-    with pytest.raises(ValueError, match=r"tuning is .*: it is damaged, or of another version"):
-        load_state(path)
-
-
-@pytest.mark.parametrize("tuning", [[1, 8, 0], [0, 1, 0]])
-def test_a_file_with_whole_numbers_is_understood(tmp_path, tuning, backend, forge):
-    x, state = start(KINDS["rmsprop"], backend, 3)
-    path = tmp_path / "state"
-    state.save(path)
-    forge(path, tuning)
-    other = load_state(path)
-    assert other.found_rate == tuning[0]
-    stepped(KINDS["rmsprop"], backend, x, other)
-
-
-def test_a_file_without_a_rate_is_refused_or_begins_anew(tmp_path, backend, forge):
-    x, state = start(KINDS["rmsprop"], backend, 3)
-    path = tmp_path / "state"
-    state.save(path)
-    forge(path, "absent")
-    try:
-        other = load_state(path)
-    except ValueError as error:
-        assert "load another copy" in str(error)  # noqa: PT017
-        return
-    stepped(other.optimizer, backend, x, other)
-    assert other.found_rate > 0
-
-
-@pytest.fixture
-def numpy_backend():
-    from gpuprop import select_backend
-
-    return select_backend("numpy")
-
-
-@pytest.fixture
-def forge():
-    """Writes another rate into a file, under a right checksum."""
-    import json
-
-    from gpuprop.checkpoint import container
-
-    def change(path, tuning):
-        data = path.read_bytes()
-        (length,) = struct.unpack("<Q", data[:8])
-        header, data = json.loads(data[8 : 8 + length]), data[8 + length :]
-        description = json.loads(header["__metadata__"]["gpuprop.description"])
-        assert len(description.pop("tuning")) == 3
-        description |= {} if tuning == "absent" else {"tuning": tuning}
-        header["__metadata__"] |= {
-            "gpuprop.description": json.dumps(description),
-            "gpuprop.crc32": container.UNKNOWN,
-        }
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        text = struct.pack("<Q", len(text)) + text
-        path.write_bytes(container._with_checksum(text, container.UNKNOWN, container.checksum(text)) + data)
-
-    return change
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("name", ["rmsprop", "sgd", "adam"])
-def test_on_a_gpu_nobody_waits_and_no_memory_is_asked_for(cupy, requests, monkeypatch, name):
-    optimizer = KINDS[name]
-    x, grad = cupy.ones(100_000, "float32"), cupy.ones(100_000, "float32")
-    state = optimizer.init(x)
-    optimizer.step(x, grad, state)
-
-    def waits(*arguments, **options):
-        raise AssertionError("a step waits for the device")
-
-    for owner, function in (
-        (cupy.cuda.runtime, "deviceSynchronize"), (cupy.cuda.runtime, "streamSynchronize"),
-        (cupy.cuda.runtime, "eventSynchronize"), (cupy.cuda.runtime, "memcpy"),
-    ):  # fmt: skip
-        monkeypatch.setattr(owner, function, waits)
-    with requests:
-        for _ in range(10):
-            optimizer.step(x, grad, state)
-        assert requests.count == 0
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("optimizer", [RMSProp("auto", momentum=0.9), SGD("auto"), AdaGrad("auto")])
-def test_the_finding_of_a_rate_is_not_captured(cupy, optimizer):
-    x, grad = cupy.ones(5), cupy.ones(5)
-    state = optimizer.init(x)
-    optimizer.step(x, grad, state)
-    before, rate = x.get(), state.found_rate
-    stream = cupy.cuda.Stream(non_blocking=True)
-    with stream:
-        stream.begin_capture()
-        with pytest.raises(RuntimeError, match="captured into a CUDA graph"):
-            optimizer.step(x, grad, state)
-        stream.end_capture().launch(stream)
-    stream.synchronize()
-    np.testing.assert_array_equal(x.get(), before)
-    assert (state.step, state.found_rate) == (1, rate)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("name", ["rmsprop", "sgd"])
-def test_arrays_of_another_device(cupy, other_device, tmp_path, name):
-    from gpuprop import select_backend
-
-    optimizer, gpu = KINDS[name], select_backend("gpu")
-    points, rates, _ = walked(optimizer, gpu, FOUR, target_slope, 8)
-    with other_device:
-        x = cupy.asarray(FOUR)
-    state = optimizer.init(x)
-
-    def step(x, state):
-        with other_device:
-            grad = cupy.asarray(target_slope(cupy.asnumpy(x)))
-        optimizer.step(x, grad, state)
-
-    for _ in range(4):
-        step(x, state)
-    assert state.found_rate == rates[3]
-    state.step = 5
-    state.step = 4
-    state.save(tmp_path / "state")
-    with other_device:
-        kept = x.copy()
-    for other in (copy.deepcopy(state), state):
-        with other_device:
-            other_x = kept.copy()
-        for _ in range(4):
-            step(other_x, other)
-        with other_device:
-            np.testing.assert_array_equal(other_x.get(), points[7])
-        assert other.found_rate == rates[7]
-    state.found_rate = 0.5
-    assert state.found_rate == 0.5
-    assert cupy.cuda.runtime.getDevice() == 0
