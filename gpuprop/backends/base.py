@@ -138,8 +138,9 @@ class Backend(Library):
     def tuning(self, x: Any) -> Any:
         """Where the finding of a learning rate for `x` starts: far below its scale, and fast."""
         with self.on_device_of(x), np.errstate(all="ignore"):
-            xp, real = self.xp, x.real if x.dtype.kind == "c" else x
-            largest = xp.maximum(real.max(), -real.min()).astype(np.float64) if x.size else xp.ones(())
+            xp, parts = self.xp, (x.real, x.imag) if x.dtype.kind == "c" else (x,)
+            each = [xp.maximum(part.max(), -part.min()).astype(np.float64) for part in parts if x.size]
+            largest = xp.stack([xp.zeros(()), *each]).max()
             scale = xp.where((largest > 0) & (largest < np.inf), largest, 1.0)
             tuning = xp.zeros((2, 3))
             tuning[:, 0], tuning[:, 1] = scale * 2.0**-20, FAST

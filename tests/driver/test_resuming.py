@@ -210,14 +210,15 @@ def test_a_file_of_another_run_is_refused(tmp_path):
 
 def test_the_bounds_of_a_run_are_those_of_its_method(tmp_path):
     path, bounds = tmp_path / "run", [(0, 9), (1, 9)]
-    run = {"fun": sum_of_squares, "x0": X0, "jac": twice, "options": {"maxiter": 40, "resume": path}}
-    whole = minimize(sum_of_squares, X0, jac=twice, bounds=bounds, options={"maxiter": 40})
+    run = {"fun": sum_of_squares, "x0": X0, "jac": twice}
+    new = {**run, "method": METHOD, "bounds": bounds}
+    whole = minimize(**new, options={"maxiter": 40})
     minimize(
-        sum_of_squares, X0, jac=twice, bounds=bounds, options={"maxiter": 40, "checkpoint": path},
+        **new, options={"maxiter": 40, "checkpoint": path},
         callback=lambda intermediate_result: intermediate_result.nit == 13,
     )  # fmt: skip
     for given in (None, bounds):
-        result = minimize(**run, bounds=given)
+        result = minimize(**run, bounds=given, options={"maxiter": 40, "resume": path})
         assert (result.x.tobytes(), result.nit) == (whole.x.tobytes(), 40)
 
 

@@ -19,7 +19,8 @@ def find_first_rates(optimizer: Any, state: Any, x: Any, objective: Objective) -
     """Set `found_rate` of each state whose learning rate is ``"auto"``, before the first step.
 
     Along the first step the slope falls to zero at about Newton's length, which two slopes tell: it has the
-    units of x, whatever those of f are, and knows nothing of a constant in f.
+    units of x, whatever those of f are, and knows nothing of a constant in f. Where gradients tell none, as
+    those of mini-batches, the rate begins as in steps alone, from far below.
     """
     gradient, value = objective.keep(x), objective.value(x)
     if type(x) is not dict:
@@ -45,9 +46,10 @@ def _find(
     real = as_real(backend, x)
     spacing = _SPACING[real.dtype.itemsize]
     with backend.on_device_of(x):
-        length = _scale(xp, real, as_real(backend, gradient), value) * spacing**0.5
+        scale = _scale(xp, real, as_real(backend, gradient), value)
+        length, last_bend, in_vain = scale * spacing**0.5, math.inf, 0
         for _ in range(MOST):
-            if not 0 < length < math.inf:
+            if not 0 < length < math.inf or in_vain == 3:
                 return
             trial, there = x.copy(), optimizer.init(x, backend=backend)
             there.found_rate = length
@@ -57,11 +59,18 @@ def _find(
             if not slope:
                 return
             bend = abs(1 - _dot(xp, as_real(backend, gradient_at(trial)), moved) / slope)
-            if spacing**0.5 / 8 <= bend <= 0.5:
-                state.found_rate = share * length / bend
-                return
-            factor = spacing**0.375 / bend if 0 < bend < math.inf else math.inf if bend == 0 else 0.0
-            length *= min(max(factor, 2.0**-20), 2.0**20)
+            if not bend <= 0.5:  # too far; or each gradient is another, as of mini-batches
+                in_vain += not bend < last_bend / 2
+                length *= max(0.25 / bend, 2.0**-20) if bend < math.inf else 2.0**-20
+            elif bend < spacing**0.5 / 8:  # too near to tell
+                length *= min(spacing**0.375 / bend, 2.0**20) if bend else 2.0**20
+            else:
+                first = share * length / bend
+                if first <= max(2 * length, scale / 8):
+                    state.found_rate = first
+                    return
+                length = first  # farther than it has looked
+            last_bend = bend
         state.found_rate = share * length
 
 

@@ -35,7 +35,8 @@ def with_rate(
 
 def found_at_once(optimizer: Any, arrays: Any, state: State) -> list[float] | None:
     """As `with_rate`, of short vectors on the host; None where anything is out of the ordinary."""
-    template, backend, step = optimizer._template, state.backend, state._clock.item(1)
+    template, step = optimizer._template, state._clock.item(1)
+    backend: Any = state.backend
     if template is None or state._rate_scale != 1.0 or backend.name != "cpu":
         return None
     followed, rate, average = optimizer._places
