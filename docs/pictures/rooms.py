@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[2] / "gpuprop"
 #: What each room may import of the package, from the top floor down.
 ROOMS: dict[str, set[str]] = {
     "measure": {"backends", "backends/cpu", "backends/gpu", "optimizers", "rules", "version"},
-    "driver": {"arguments", "backends", "optimizers", "schedules"},
+    "driver": {"arguments", "backends", "checkpoint", "optimizers", "schedules"},
     "checkpoint": {"backends", "optimizers", "rules", "schedules", "version"},
     "optimizers": {"arguments", "backends", "rules", "schedules"},
     "backends/cpu": {"backends", "rules"},
@@ -36,7 +36,8 @@ ROOMS: dict[str, set[str]] = {
 DOORS: dict[str, set[str]] = {
     "backends/__init__.py": {"backends/cpu", "backends/gpu"},
     "optimizers/base.py": {"driver"},
-    "optimizers/state.py": {"checkpoint"},
+    "optimizers/state/of_groups.py": {"checkpoint"},
+    "optimizers/state/single.py": {"checkpoint"},
     "__init__.py": set(ROOMS),
     "__main__.py": set(ROOMS),
 }

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
 
-from gpuprop.backends.foreign import shared
+from gpuprop.backends.library import Library
 from gpuprop.rules import Rule
 from gpuprop.rules.tuning import FAST
 
@@ -27,7 +26,7 @@ class DeviceUnavailableError(RuntimeError):
 Mode = Literal["plain", "skip", "count"]
 
 
-class Backend(ABC):
+class Backend(Library):
     """One way to run a `Rule` on arrays of one kind.
 
     Attributes
@@ -36,9 +35,6 @@ class Backend(ABC):
     xp : module
         The array module, ``cupy`` or ``numpy``.
     """
-
-    name: str
-    xp: ModuleType
 
     @abstractmethod
     def update(
@@ -149,21 +145,6 @@ class Backend(ABC):
             tuning[:, 0], tuning[:, 1] = scale * 2.0**-20, FAST
             return tuning
 
-    def are_plainly_alike(self, one: Any, other: Any) -> bool:
-        """Whether two arrays are this library's, real, contiguous, and of one shape, dtype and device."""
-        kind = self.xp.ndarray
-        return (
-            type(one) is kind
-            and type(other) is kind
-            and one.dtype == other.dtype
-            and one.dtype.char in "fd"
-            and one.dtype.isnative
-            and one.shape == other.shape
-            and one.flags.c_contiguous
-            and other.flags.c_contiguous
-            and self.device_of(one) == self.device_of(other)
-        )
-
     def norm(self, array: Any, skip: bool) -> tuple[float, float]:
         """Euclidean norm, by whole arrays, in two factors: it may be beyond float64's numbers."""
         with self.on_device_of(array), np.errstate(all="ignore"):
@@ -182,103 +163,12 @@ class Backend(ABC):
         twice = int(places[1:][repeated][0]) if bool(repeated.any()) else -1
         return int(in_order[0]), int(in_order[-1]), twice
 
-    @abstractmethod
-    def describe(self) -> str:
-        """The device and the library that drives it, for people."""
-
-    def asarray(self, a: Any, dtype: Any = None) -> Any:
-        """Make `a` an array of ``xp``, copied only where it must be.
-
-        Parameters
-        ----------
-        a : array_like
-            Numbers, or an array on the host or on the device.
-        dtype : dtype, optional
-            By default that of `a`.
-
-        Returns
-        -------
-        array
-            A ``cupy.ndarray`` or ``numpy.ndarray``.
-        """
-        return self.xp.asarray(a, dtype=dtype)
-
-    def to_host(self, a: Any) -> np.ndarray:
-        """Make `a` a NumPy array, copied only where it must be.
-
-        Parameters
-        ----------
-        a : array_like
-            An array of this backend; from a GPU it is copied, which waits for the device.
-
-        Returns
-        -------
-        numpy.ndarray
-            The same numbers.
-        """
-        return np.asarray(a)
-
-    def adopt(self, name: str, array: Any, *, written: bool = False) -> Any:
-        """`array` itself, or this library's plain view of the same memory, which may be `written`.
-
-        Raises
-        ------
-        TypeError
-            It is masked, or of another library and cannot be shared.
-        """
-        if type(array) is self.xp.ndarray:
-            return array
-        if isinstance(array, np.ma.MaskedArray):
-            raise TypeError(
-                f"{name} is a masked array, and masks are not seen to; pass {name}.filled(value), or its data"
-            )
-        if isinstance(array, np.ndarray):
-            return array.view(np.ndarray) if self.xp is np else array
-        # What has no memory to share is for the checks to refuse; NumPy's and CuPy's own is not exchanged.
-        own = type(array).__module__.partition(".")[0] in ("numpy", "cupy")
-        return array if own or not hasattr(array, "__dlpack__") else shared(name, array, self.xp, written)
-
-    def empty_like(self, x: Any, dtype: np.dtype | None = None) -> Any:
-        """An array like the checked `x` on its device; what is in it, is undefined."""
-        return self.xp.empty_like(x, dtype, subok=False)
-
-    def full_like(self, x: Any, value: Any, dtype: np.dtype | None = None) -> Any:
-        """An array like the checked `x`, filled with `value` (of complex ones, both parts); or a copy."""
-        full = self.empty_like(x, dtype)
-        with np.errstate(over="ignore"):  # what is beyond the dtype is infinite
-            both = full.dtype.kind == "c" and value is not x
-            full[...] = complex(value, value) if both else value
-        return full
-
     def workspace(self, x: Any) -> Any:
         """What steps need beside the arrays: it belongs to a state, so that a graph can be captured.
 
         Its ``skipped`` is an array of one integer, 0.
         """
         return SimpleNamespace(skipped=self.xp.zeros(1, self.xp.int64))
-
-    def synchronize(self) -> None:  # noqa: B027 - the host has nothing to wait for
-        """Wait until the work given to the device is done."""
-
-    def device_of(self, array: Any) -> int | None:
-        """The number of the array's device; None for the host."""
-        return None
-
-    def is_capturing(self, array: Any) -> bool:
-        """Whether a step of this array would be recorded into a CUDA graph instead of being done."""
-        return False
-
-    def on_device_of(self, array: Any) -> AbstractContextManager[Any]:
-        """Makes the array's device the current one."""
-        return nullcontext()
-
-    def address_of(self, array: Any) -> int:
-        """Where the array's first element is."""
-        return array.ctypes.data
-
-    def may_overlap(self, a: Any, b: Any) -> bool:
-        """Whether the memory between the first and last bytes of two arrays meets."""
-        return np.may_share_memory(a, b)
 
     def __repr__(self) -> str:
         return f"<gpuprop backend {self.name!r}>"

@@ -91,9 +91,9 @@ def _check_part(part: dict[str, Any]) -> None:
     scale = part.setdefault("rate_scale", 1.0)  # which 0.1.0 did not have
     if type(scale) not in (int, float) or scale < 0:
         raise ValueError(f"rate_scale is {scale!r}")
-    tuning = part.setdefault("tuning", None)  # nor this
-    is_tuning = isinstance(tuning, list) and len(tuning) == 3
-    if tuning is not None and not (is_tuning and all(type(n) in (int, float) and n >= 0 for n in tuning)):
+    tuning = part.get("tuning", [0, 0, 0])
+    is_right = isinstance(tuning, list) and len(tuning) == 3
+    if not (is_right and all(type(number) in (int, float) and number >= 0 for number in tuning)):
         raise ValueError(f"tuning is {tuning!r}")
     if part["backend"] not in NAMES:
         raise ValueError(f"backend is {part['backend']!r}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, NoReturn
 
 from gpuprop import optimizers, schedules
+from gpuprop.backends import backend_of
 from gpuprop.rules import Rule
 
 #: What an optimizer is made of, beside numbers, strings, tuples and arrays.
@@ -63,6 +64,13 @@ def rebuild(described: Any, arrays: Mapping[str, Any]) -> tuple[Any, bool]:
     if builder.arrays:
         raise ValueError(f"nothing refers to the arrays {', '.join(builder.arrays)}")
     return optimizer, builder.is_whole
+
+
+def is_like(optimizer: Any, other: Any) -> bool:
+    """Whether files would say the same of two optimizers: arrays by their bits, and code is like any code."""
+    (one, arrays), (two, others) = describe(optimizer), describe(other)
+    pairs = zip(arrays, others, strict=False)
+    return len(arrays) == len(others) and _are_like(one, two) and all(_are_same(*pair) for pair in pairs)
 
 
 class _Builder:
@@ -141,3 +149,17 @@ def _arguments(value: Any) -> dict[str, Any]:
 
 def _names_of(kind: Any) -> list[str]:
     return [f.name for f in sorted(fields(kind), key=lambda f: bool(f.kw_only)) if f.init]
+
+
+def _are_like(one: Any, two: Any) -> bool:
+    if isinstance(one, dict) and isinstance(two, dict):
+        same_keys = one.keys() == two.keys()
+        return same_keys and ("code" in one or all(_are_like(one[key], two[key]) for key in one))
+    if isinstance(one, list) and isinstance(two, list):
+        return len(one) == len(two) and all(map(_are_like, one, two))
+    return bool(one == two)
+
+
+def _are_same(array: Any, other: Any) -> bool:
+    one, two = (backend_of(a).to_host(backend_of(a).adopt("an array", a)) for a in (array, other))
+    return (one.dtype, one.shape, one.tobytes()) == (two.dtype, two.shape, two.tobytes())

@@ -38,7 +38,7 @@ def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
         of = f"{name!r}: " if "names" in description else ""
         yield f"{of}optimizer: {optimizer}"
         scale = "" if part["rate_scale"] == 1 else f", rate_scale: {part['rate_scale']}"
-        scale += "" if part["tuning"] is None else f", found_rate: {part['tuning'][0]}"
+        scale += f", found_rate: {part['tuning'][0]}" if "tuning" in part else ""
         yield f"{of}step: {part['step']}, elements skipped: {part['skipped']}{scale}"
         yield f"{of}backend: {part['backend']}"
     for name, layout in description["arrays"].items():

@@ -46,11 +46,12 @@ def save(state: State | GroupsState, /, path: str | bytes | os.PathLike[str], **
             "step": int(part.step),
             "skipped": int(part.skipped),
             "rate_scale": part.rate_scale,
-            "tuning": None if part._tuning is None else part._tuning[part.step % 2].tolist(),
             "backend": part.backend.name,
             "rule": part._owner,
             "optimizer": optimizer,
         })  # fmt: skip
+        if part._tuning is not None:
+            parts_described[-1]["tuning"] = part._tuning[part.step % 2].tolist()
     for name, array in arrays.items():
         owners[f"extras.{name}"] = backend = _backend_for(array, [part.backend for part in parts.values()])
         tensors[f"extras.{name}"] = as_array(backend, name, array)
@@ -176,7 +177,7 @@ def _part(
             chosen,
             skipped=part["skipped"],
             rate_scale=part["rate_scale"],
-            tuning=None if part["tuning"] is None else chosen.asarray(np.array([part["tuning"]] * 2)),
+            tuning=chosen.asarray(np.array([part["tuning"]] * 2)) if "tuning" in part else None,
             rule_name=None if is_whole else rule,
             outline=None if is_whole else optimizer,
         )

@@ -1,4 +1,4 @@
-"""Bounds in any of SciPy's forms, as an optimizer takes them."""
+"""Bounds in any of SciPy's forms, as an optimizer takes them, and what is left of a gradient within them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from gpuprop.arguments import is_array
 from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
 from gpuprop.driver.arrays import adopted, numbers
-from gpuprop.optimizers import Optimizer
+from gpuprop.optimizers import Optimizer, State
 from gpuprop.optimizers.options import Options
 
 
@@ -103,6 +104,20 @@ def project(optimizer: Any, x: Any, backend: Backend) -> Any:
     return x
 
 
+def is_within(optimizer: Any, x: Any, backend: Backend) -> bool:
+    """Whether `x` is as a step leaves it: within bounds, and with a modulus that is so to within rounding."""
+    tests = []
+    if getattr(optimizer, "bounds", None) is not None:
+        real, (lower, upper) = as_real(backend, x), real_bounds(optimizer.bounds, backend)
+        tests += [real >= lower, real <= upper]
+    limits = getattr(optimizer, "modulus_bounds", None)
+    if limits is not None:
+        lower, upper = (b if isinstance(b, float) else adopted(backend, "a bound", b) for b in limits)
+        modulus, rounding = abs(x), 4 * float(backend.xp.finfo(x.dtype).eps)
+        tests += [modulus >= lower * (1 - rounding), modulus <= upper * (1 + rounding)]
+    return all(bool(test.all()) for test in tests)
+
+
 def land(optimizer: Any, x: Any, moved: Any, backend: Backend) -> Any:
     """Bring `moved`, which has come from `x`, within bounds of the modulus, in place.
 
@@ -126,3 +141,35 @@ def real_bounds(bounds: tuple[Any, Any], backend: Any) -> tuple[Any, Any]:
         b if isinstance(b, float) else as_real(backend, adopted(backend, "a bound", b)) for b in bounds
     )
     return lower, upper
+
+
+def largest_gradient(optimizer: Any, state: State, x: Any, gradient: Any) -> Any:
+    """The largest component of the projected gradient of what is minimised.
+
+    With bounds l and u, a component g counts as g clipped to [x - u, x - l]: a descent that a
+    bound stops is none (the projected gradient of L-BFGS-B). With bounds on the modulus it is, as well,
+    what a step along the gradient and back into the bounds would come to.
+    """
+    backend, xp = state.backend, state.backend.xp
+    with backend.on_device_of(x):
+        real, slope = as_real(backend, x), as_real(backend, gradient)
+        if getattr(optimizer, "maximize", False):
+            slope = -slope
+        decay: Any = getattr(optimizer, "weight_decay", 0.0)
+        if (is_array(decay) or decay) and not optimizer.decoupled_weight_decay:
+            by_element = is_array(decay) and x.dtype.kind == "c"
+            decay = backend.adopt("weight_decay", decay) if is_array(decay) else decay
+            slope = slope + (decay[..., None] if by_element else decay) * real
+        if getattr(optimizer, "bounds", None) is not None:
+            lower, upper = real_bounds(optimizer.bounds, backend)
+            slope = xp.clip(slope, real - upper, real - lower)
+        if getattr(optimizer, "modulus_bounds", None) is not None:
+            moved = x.copy()
+            as_real(backend, moved)[...] = real - slope
+            slope = real - as_real(backend, land(optimizer, x, moved, backend))
+        return largest_of(xp, slope)
+
+
+def largest_of(xp: Any, array: Any) -> Any:
+    """The largest absolute value of a real array, or NaN where there is one, without a temporary."""
+    return xp.maximum(array.max(), -array.min())

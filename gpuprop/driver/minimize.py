@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
-from gpuprop.driver.objective import Objective
+from gpuprop.driver.checkpoints import read
+from gpuprop.driver.functions.callback import in_place
+from gpuprop.driver.functions.objective import Objective
+from gpuprop.driver.options import DriverOptions
 from gpuprop.driver.points import start
 from gpuprop.driver.run import Run
-from gpuprop.driver.stopping import DriverOptions
-from gpuprop.optimizers import Groups, GroupsState, Optimizer, RMSProp, State
-from gpuprop.schedules import exponential_decay
+from gpuprop.optimizers import Groups, GroupsState, Optimizer, RMSProp
 
 
 def minimize(
@@ -148,18 +150,6 @@ def minimize(
         raise TypeError(f"options has {', '.join(sorted(misplaced))}; pass such arguments beside options")
     if isinstance(args, Optimizer):
         raise TypeError(f"args is {args!r}, the third argument as in SciPy; pass method={args!r}")
-    if method is None:
-        method = _method_of(keywords.get("state"), keywords.get("maxiter"), x0)
-    if isinstance(method, Groups) != isinstance(x0, Mapping):
-        raise TypeError(
-            f"method is {method!r} and x0 a {type(x0).__name__}; gpuprop.Groups are for a dictionary of "
-            "arrays, and every dictionary is for them"
-        )
-    if not isinstance(method, (Optimizer, Groups)):
-        raise TypeError(
-            f"method is {method!r}; it must be an optimizer such as gpuprop.RMSProp() (SciPy's own methods "
-            "are those of scipy.optimize.minimize)"
-        )
     return minimize_by(method, fun, x0, args, jac=jac, bounds=bounds, callback=callback, **keywords)
 
 
@@ -189,39 +179,56 @@ def minimize_by(
             "penalty, or use SciPy's SLSQP or trust-constr"
         )
     chosen = DriverOptions.of(options)
-    backend, x, optimizer, state = start(x0, optimizer, bounds, chosen.state)
+    former = None if chosen.resume is None else read(chosen.resume, x0)
+    state = chosen.state if former is None else former.state
+    if optimizer is None:
+        optimizer = _method_of(state, chosen, x0)
+    if isinstance(optimizer, Groups) != isinstance(x0, Mapping):
+        raise TypeError(
+            f"method is {optimizer!r} and x0 a {type(x0).__name__}; gpuprop.Groups are for a dictionary of "
+            "arrays, and every dictionary is for them"
+        )
+    if not isinstance(optimizer, (Optimizer, Groups)):
+        raise TypeError(
+            f"method is {optimizer!r}; it must be an optimizer such as gpuprop.RMSProp() (SciPy's own "
+            "methods are those of scipy.optimize.minimize)"
+        )
+    if chosen.project is not None:
+        optimizer = _keeping_steps(optimizer)
+    backend, x, optimizer, state = start(x0, optimizer, bounds, state)
     arrays = x.values() if type(x) is dict else [x]
     with backend.on_device_of(next(array for array in arrays if isinstance(array, backend.xp.ndarray))):
+        progress = None if former is None else former.goes_on(optimizer, x)
+        if chosen.project is not None and state.step == 0:  # what goes on has been projected
+            in_place(chosen.project, x)
         objective = Objective(fun, jac, args, x, backend, getattr(optimizer, "bounds", None), chosen.copy_x)
-        return Run(optimizer, x, state, objective, chosen, callback, backend).result()
+        return Run(optimizer, x, state, objective, chosen, callback, backend, progress).result()
 
 
-def _method_of(state: Any, maxiter: Any, x0: Any) -> Optimizer | Groups:
+def _method_of(state: Any, options: DriverOptions, x0: Any) -> Optimizer | Groups:
     """The optimizer of a state, or else the default one; of a dictionary, for each of its arrays."""
     if isinstance(x0, Mapping) and not isinstance(state, GroupsState):
-        return Groups({name: _default_method(maxiter) for name in x0})
-    if not isinstance(state, (State, GroupsState)):
-        return _default_method(maxiter)
-    former: Any = state.optimizer
-    if former is None:
-        raise ValueError("state has no optimizer, as it was code when it was saved; pass method=")
-    if not isinstance(former, Groups):
-        return _going_on(former, state.step, maxiter)
-    each = {name: _going_on(one, state[name].step, maxiter) for name, one in former.optimizers.items()}  # type: ignore[index]
-    return Groups(each, clip_norm=former.clip_norm)
+        return Groups({name: _default_method(array) for name, array in x0.items()})
+    if state is None:
+        return _default_method(x0)
+    if state.optimizer is None:
+        whose = "state" if options.resume is None else f"the run in {os.fsdecode(options.resume)}"
+        raise ValueError(f"{whose} has no optimizer, as it was code when it was saved; pass method=")
+    return state.optimizer
 
 
-def _going_on(former: Any, step: int, maxiter: Any) -> Any:
-    """The optimizer of a state; the default one, whose rate has fallen to nothing, anew."""
-    rate = getattr(former, "learning_rate", None)
-    if isinstance(former, RMSProp) and isinstance(rate, exponential_decay):
-        default = _default_method(rate.transition_steps, rate.transition_begin)
-        if replace(former, bounds=None) == default:
-            return replace(_default_method(maxiter, step), bounds=former.bounds)
-    return former
+def _default_method(x0: Any) -> RMSProp:
+    # Epsilon only keeps 0 / 0 away: it is the root of the least number whose square is one.
+    is_single = any(name in str(getattr(x0, "dtype", "")) for name in ("float16", "float32", "complex64"))
+    epsilon = 2.0**-63 if is_single else 2.0**-511
+    return RMSProp("auto", rho=0.97, epsilon=epsilon, momentum=0.9, bias_correction=True)
 
 
-def _default_method(maxiter: Any, begin: int = 0) -> RMSProp:
-    steps = max(DriverOptions(maxiter=maxiter).maxiter, 1)
-    rate = exponential_decay(0.03, steps, decay_rate=1e-6, transition_begin=begin)
-    return RMSProp(rate, rho=0.97, momentum=0.9, bias_correction=True)
+def _keeping_steps(method: Any) -> Any:
+    """The same, with each step kept where its learning rate follows them and a projection changes them."""
+    if isinstance(method, Groups):
+        each = {name: _keeping_steps(one) for name, one in method.optimizers.items()}
+        return Groups(each, clip_norm=method.clip_norm)
+    if not method._finds_rate or method._displacement:
+        return method
+    return method._replaced(bounds=(-math.inf, math.inf))

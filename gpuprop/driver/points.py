@@ -10,7 +10,7 @@ import numpy as np
 from gpuprop.arguments import naming
 from gpuprop.backends import Backend, backend_of
 from gpuprop.driver.arrays import own_copy
-from gpuprop.driver.bounds import project, with_bounds
+from gpuprop.driver.bounds import is_within, project, with_bounds
 from gpuprop.optimizers import Groups, GroupsState, Optimizer, State
 
 
@@ -82,7 +82,9 @@ def _start_of_one(
     # A bound beyond the range of x's dtype is none.
     with backend.on_device_of(x), np.errstate(over="ignore"):
         optimizer = with_bounds(method, bounds, x, backend)
-        project(optimizer, x, backend)
+        # What a step has left within bounds keeps its bits where a run goes on.
+        if not (state and state.step and is_within(optimizer, x, backend)):
+            project(optimizer, x, backend)
         return backend, x, optimizer, state or (optimizer.init(x, backend=backend) if init else None)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,50 +10,14 @@ from typing import Any
 
 from gpuprop.backends import Backend
 from gpuprop.driver.arrays import read
-from gpuprop.driver.objective import Objective
+from gpuprop.driver.checkpoints import Progress, are_finite, write
+from gpuprop.driver.functions.callback import Callback, in_place
+from gpuprop.driver.functions.first_rate import find_first_rates
+from gpuprop.driver.functions.interrupts import Interrupts
+from gpuprop.driver.functions.objective import Objective
+from gpuprop.driver.options import DriverOptions
 from gpuprop.driver.points import assign, copied, pairs
-from gpuprop.driver.stopping import DriverOptions, Status, Stopping
-
-
-class Interrupts:
-    """Ctrl-C as KeyboardInterrupt, but not within a step: x and the state always belong together."""
-
-    def __init__(self) -> None:
-        self._held = self._pending = False
-        handler = signal.getsignal(signal.SIGINT)
-        is_nested = isinstance(getattr(handler, "__self__", None), Interrupts)
-        #: What ends a run with a result: in a function of another run nothing, so that both end.
-        self.caught: tuple[type[BaseException], ...] = () if is_nested else (KeyboardInterrupt,)
-
-    def __enter__(self) -> Interrupts:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            with suppress(ValueError):  # only the main thread sets handlers, and is interrupted at all
-                signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.restore()
-
-    def restore(self) -> None:
-        """Put Python's handler back; again where an interrupt has come between."""
-        if signal.getsignal(signal.SIGINT) == self._handle:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _handle(self, number: int, frame: Any) -> None:
-        if self._held:
-            self._pending = True
-        else:
-            signal.default_int_handler(number, frame)
-
-    def hold(self, action: Callable[..., None], *args: Any) -> None:
-        """Do `action` to its end, and only then let an interrupt through."""
-        self._held = True
-        try:
-            action(*args)
-        finally:
-            self._held = False
-        if self._pending:
-            raise KeyboardInterrupt
+from gpuprop.driver.stopping import Status, Stopping
 
 
 class Run:
@@ -70,32 +32,31 @@ class Run:
         options: DriverOptions,
         callback: Callable[..., Any] | None,
         backend: Backend,
+        former: Progress | None = None,
     ) -> None:
         self._xp = backend.xp
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
-        self._options, self._callback = options, callback
-        self._gives_result = callback is not None and _takes_a_result(callback)
+        self._options, self._project = options, options.project
+        self._is_new = former is None and options.state is None
+        former = former or Progress(told=state.step)
+        objective.nfev, objective.njev = objective.before = former.nfev, former.njev
+        self._callback = None if callback is None else Callback(callback, former.told)
         self._callback_every = options.check_every or 1
-        self._stopping = Stopping(options, objective, optimizer, state, backend)
+        self._stopping = Stopping(options, objective, optimizer, state, backend, former)
         self._interrupts = Interrupts()
-        self._first_step = state.step
-        self._sign = -1.0 if all(one.maximize for one, *_ in pairs(optimizer, state, x)) else 1.0
-        self._best: Any = None
-        self._best_value = math.nan
+        self._best, self._best_value = former.best, former.best_value
+        self._written: int | None = None
         self._bar: Any = None
-
-    @property
-    def _nit(self) -> int:
-        return self._state.step - self._first_step
 
     def result(self) -> Any:
         """Descend, and tell how it went as a `scipy.optimize.OptimizeResult`."""
         from scipy.optimize import OptimizeResult
 
+        objective, stopping, nit = self._objective, self._stopping, self._state.step
         if self._options.disp:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._options.maxiter, unit="step", file=sys.stderr)
+            self._bar = tqdm(total=self._options.maxiter, initial=nit, unit="step", file=sys.stderr)
         try:
             with self._interrupts:
                 status = self._descend()
@@ -105,49 +66,96 @@ class Run:
             self._interrupts.restore()
             if self._bar is not None:
                 self._bar.close()
-        message = self._stopping.message(status, self._nit)
+        nit = self._state.step
+        message = stopping.message(status, nit, "" if self._callback is None else self._callback.reason)
+        if status != Status.NONFINITE:
+            with suppress(*self._interrupts.caught):
+                self._write(nit)
         value, gradient = self._settle()
         if self._options.disp:
-            print(f"{message} f = {value}, {self._stopping.seconds:.3g} s", file=sys.stderr)
-        objective = self._objective
+            print(f"{message} f = {value}, {stopping.seconds:.3g} s", file=sys.stderr)
+        history = {"history": stopping.history()} if self._options.history else {}
         return OptimizeResult(
-            x=self._x, fun=value, jac=gradient, nit=self._nit, nfev=objective.nfev, njev=objective.njev,
-            status=int(status), success=status.success, message=message, state=self._state,
+            x=self._x, fun=value, jac=gradient, nit=nit, nfev=objective.nfev, njev=objective.njev,
+            status=int(status), success=status.success, message=message, state=self._state, **history,
         )  # fmt: skip
 
     def _descend(self) -> Status:
-        stopping, objective, x = self._stopping, self._objective, self._x
+        stopping, objective, callback, x = self._stopping, self._objective, self._callback, self._x
+        writes_every = 0 if self._options.checkpoint is None else self._options.checkpoint_every
         while True:
-            nit = self._nit
-            tells = self._callback is not None and nit > 0 and nit % self._callback_every == 0
-            due = nit % stopping.every == 0
-            if due or (tells and self._gives_result) or objective.evaluations:
+            nit = self._state.step
+            is_due = nit % stopping.every == 0
+            tells = callback is not None and nit > 0 and nit % self._callback_every == 0
+            if is_due or (tells and callback.takes_a_result) or objective.evaluations:  # type: ignore[union-attr]
                 objective.value(x)  # before the limits, as it counts
-            limit = stopping.limit(nit)
+            limit, status = stopping.limit(nit), None
             if limit is not None:
                 objective.value(x)
-            objective.gradient(x)  # after f, since a program may compute in `fun` what its `jac` needs
-            if tells and self._is_stopped_by(self._callback):
+            gradient = objective.gradient(
+                x
+            )  # after f, as a program may compute in `fun` what its `jac` needs
+            if is_due or limit is not None:
+                status = stopping.check(x, gradient, objective.value(x), nit)
+                self._report(nit, is_due)
+            if tells and self._is_stopped_by(callback, nit) and status is None:
                 return Status.CALLBACK
-            if due or limit is not None:
-                status = stopping.check(x, objective.gradient(x), objective.value(x), nit)
-                self._report(nit)
-                if status is None:
-                    status = stopping.limit(nit) if limit is None else limit  # jac takes time, too
-                if status is not None:
-                    return status
-            stopping.before_step(x, nit)
-            self._interrupts.hold(self._step)
+            if status is None and (is_due or limit is not None):
+                status = stopping.limit(nit) if limit is None else limit  # functions take time, too
+            if status is not None:
+                return status
+            if writes_every and nit % writes_every == 0 and nit > stopping.first:
+                self._write(nit)
+            if self._is_new:
+                find_first_rates(self._optimizer, self._state, x, objective)
+                self._is_new = False
+            self._go_on(nit, self._next(nit, writes_every))
 
-    def _step(self) -> None:
-        gradient = self._objective.gradient(self._x)
+    def _next(self, nit: int, writes_every: int) -> int:
+        """The step after which there is more to do than the next one."""
+        options, every = self._options, [self._stopping.every]
+        if options.maxtime is not None or options.maxfev is not None:
+            return nit + 1
+        if self._callback is not None:
+            every.append(self._callback_every)
+        if writes_every:
+            every.append(writes_every)
+        return min([options.maxiter, *(nit - nit % k + k for k in every)])
+
+    def _go_on(self, nit: int, until: int) -> None:
+        """Steps, with nothing between them."""
+        objective, hold, step, x = self._objective, self._interrupts.hold, self._step, self._x
+        every = 0 if self._options.xtol is None else self._stopping.every
+        for number in range(nit + 1, until + 1):
+            gradient = objective.gradient(x)
+            if every and number % every == 0:
+                self._stopping.before_step(x)
+            hold(step, gradient)
+
+    def _step(self, gradient: Any) -> None:
         self._objective.forget()  # first, as the step may be interrupted when x has moved
         self._optimizer.step(self._x, gradient, self._state)
+        if self._project is not None:
+            self._project_step()
 
-    def _report(self, nit: int) -> None:
-        value = self._stopping.value
-        is_better = self._best is None or self._sign * value < self._sign * self._best_value
-        if self._options.return_best and math.isfinite(value) and is_better:
+    def _project_step(self) -> None:
+        # What the projection takes from a step is no part of it.
+        kept = [
+            one for one in pairs(self._optimizer, self._state, self._x) if "displacement" in one[1].arrays
+        ]
+        for _, state, x in kept:
+            with state.backend.on_device_of(x):
+                state.displacement[...] += x
+        in_place(self._project, self._x)
+        for _, state, x in kept:
+            with state.backend.on_device_of(x):
+                state.displacement[...] -= x
+
+    def _report(self, nit: int, is_due: bool) -> None:
+        value, sign = self._stopping.value, self._stopping.sign
+        is_better = self._best is None or sign * value < sign * self._best_value
+        # The last point, if it comes between two checks, is compared when the run has ended.
+        if self._options.return_best and is_due and math.isfinite(value) and is_better:
             self._interrupts.hold(self._keep, value)
         if self._bar is not None:
             f = "" if self._objective.fun is None else f"f = {value:.6g}, "
@@ -161,18 +169,38 @@ class Run:
             assign(self._best, self._x)
         self._best_value = value
 
-    def _is_stopped_by(self, callback: Any) -> bool:
-        self._objective.keep(self._x)
-        given: dict[str, Any] = {}
-        if self._gives_result:
-            from scipy.optimize import OptimizeResult
+    def _is_stopped_by(self, callback: Any, nit: int) -> bool:
+        if nit <= callback.told:  # by the run that this one goes on from
+            return False
+        gradient = self._objective.keep(self._x)
+        more: dict[str, Any] = {}
+        if callback.takes_a_result:
+            more = {"fun": self._value(), "jac": copied(gradient), "state": self._state}
+        return callback.stops(nit, copied(self._x), **more)
 
-            given["intermediate_result"] = OptimizeResult(x=copied(self._x), fun=self._value())
-        try:
-            callback(**given) if given else callback(copied(self._x))
-        except StopIteration:
-            return True
-        return False
+    def _write(self, nit: int) -> None:
+        """The checkpoint of this point, if there is to be one and its numbers are finite."""
+        path, stopping, objective = self._options.checkpoint, self._stopping, self._objective
+        if path is None or nit == self._written or not self._is_finite():
+            return
+        tests_step = self._options.xtol is not None and nit % stopping.every == 0
+        nfev, njev = objective.before
+        seconds = stopping.total_seconds
+        write(path, self._x, self._state, Progress(
+            nfev=nfev, njev=njev, told=nit if self._callback is None else self._callback.told,
+            seconds=seconds, rows=list(stopping.rows), before=stopping.before if tests_step else None,
+            best=self._best, best_value=self._best_value,
+        ))  # fmt: skip
+        self._written = nit
+
+    def _is_finite(self) -> bool:
+        """Whether x is, and the gradient where it is known and must be."""
+        gradient = self._objective.known
+        arrays = [x for *_, x in pairs(self._optimizer, self._state, self._x)]
+        if gradient is not None:
+            each = pairs(self._optimizer, self._state, gradient)
+            arrays += [slope for optimizer, _, slope in each if optimizer.nonfinite == "propagate"]
+        return are_finite(*arrays)
 
     def _value(self) -> float | None:
         value = self._objective.value(self._x)
@@ -189,29 +217,13 @@ class Run:
             objective.value(self._x)
             gradient = objective.keep(self._x)
             value = self._value()
-        if self._best is not None and not self._sign * (value or 0.0) <= self._sign * self._best_value:
+        if (
+            self._best is not None
+            and not self._stopping.sign * (value or 0.0) <= self._stopping.sign * self._best_value
+        ):
             self._x, value, gradient = self._best, self._best_value, None
             objective.forget()
             with suppress(*self._interrupts.caught):
                 objective.value(self._x)
                 gradient = objective.keep(self._x)
         return value, gradient
-
-
-def _takes_a_result(callback: Callable[..., Any]) -> bool:
-    """SciPy tells the two kinds of callback apart by the name of the only parameter."""
-    if not callable(callback):
-        raise TypeError(f"callback is {callback!r}; it must be a function of x or of intermediate_result")
-    try:
-        signature = inspect.signature(callback)
-    except (TypeError, ValueError):  # some functions written in C do not say
-        return False
-    if set(signature.parameters) == {"intermediate_result"}:
-        return True
-    try:
-        signature.bind(None)
-    except TypeError:
-        raise TypeError(
-            f"callback takes {signature}; it must be a function of one argument, x or intermediate_result"
-        ) from None
-    return False

@@ -1,26 +1,27 @@
-"""When a run of the driver stops: its options, its tests, and what each outcome is called."""
+"""When a run of the driver stops: its tests, and what each outcome is called."""
 
 from __future__ import annotations
 
 import math
 import time
-import warnings
-from dataclasses import dataclass, fields
+from collections import deque
+from collections.abc import Sequence
 from enum import IntEnum
-from numbers import Real
-from operator import index
 from typing import Any
 
 import numpy as np
 
-from gpuprop.arguments import is_array, number
 from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
 from gpuprop.driver.arrays import read
-from gpuprop.driver.bounds import land, real_bounds
-from gpuprop.driver.objective import Objective
+from gpuprop.driver.bounds import largest_gradient, largest_of
+from gpuprop.driver.checkpoints import Progress
+from gpuprop.driver.functions.objective import Objective
+from gpuprop.driver.options import DriverOptions
 from gpuprop.driver.points import assign, copied, pairs
-from gpuprop.optimizers.state import GroupsState, State
+
+#: Checks that say at the end how it went; all of them where there is to be a history.
+RECENT = 8
 
 
 class Status(IntEnum):
@@ -41,67 +42,6 @@ class Status(IntEnum):
         return self in (Status.GRADIENT, Status.STEP, Status.CHANGE)
 
 
-def whole(name: str, value: Any, least: int) -> int:
-    """`value` as a whole number: 1e3 is one, too."""
-    try:
-        number = index(value)
-    except TypeError:
-        number = int(float(value)) if isinstance(value, Real) and float(value).is_integer() else -1
-    if number < least or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-    return number
-
-
-@dataclass(frozen=True)
-class DriverOptions:
-    """The options of `gpuprop.minimize`, which explains them."""
-
-    gtol: float | None = 1e-5
-    xtol: float | None = None
-    ftol: float | None = None
-    maxiter: int = 10_000
-    maxfev: int | None = None
-    maxtime: float | None = None
-    check_every: int | None = None
-    return_best: bool = False
-    disp: bool = False
-    copy_x: bool = True
-    state: State | GroupsState | None = None
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> DriverOptions:
-        """From the keywords of a SciPy method, where `tol` stands for `gtol`."""
-        options = dict(options)
-        tol = options.pop("tol", None)
-        if tol is not None:
-            options.setdefault("gtol", tol)
-        names = {field.name for field in fields(cls)}
-        unknown = sorted(options.keys() - names)
-        if unknown:
-            from scipy.optimize import OptimizeWarning
-
-            warnings.warn(
-                f"unknown options {', '.join(unknown)} are ignored; there are {', '.join(sorted(names))}",
-                OptimizeWarning,
-                stacklevel=4,
-            )
-        return cls(**{name: value for name, value in options.items() if name in names})
-
-    def __post_init__(self) -> None:
-        for name in ("gtol", "xtol", "ftol", "maxtime"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, number(name, getattr(self, name)))
-        for name, least in (("maxiter", 0), ("maxfev", 1), ("check_every", 1)):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, whole(name, getattr(self, name), least))
-        if self.maxiter is None:
-            object.__setattr__(self, "maxiter", DriverOptions.maxiter)
-        if self.state is not None and not isinstance(self.state, (State, GroupsState)):
-            raise TypeError(
-                f"state is a {type(self.state).__name__}; it must be one that init or a result gave"
-            )
-
-
 class Stopping:
     """The tests of one run.
 
@@ -110,11 +50,21 @@ class Stopping:
     value : float
         The function at the last check.
     largest : float
-        The largest component of the gradient at the last check: projected, as `_largest_gradient` says.
+        The largest component of the gradient at the last check: projected, as `largest_gradient` says.
+    rows : sequence of (step, f, largest, seconds)
+        The checks, all of them where a history is asked for, or else the last ones.
+    before : point or None
+        Where the last step began, if it ended at a check of its length.
     """
 
     def __init__(
-        self, options: DriverOptions, objective: Objective, optimizer: Any, state: Any, backend: Backend
+        self,
+        options: DriverOptions,
+        objective: Objective,
+        optimizer: Any,
+        state: Any,
+        backend: Backend,
+        progress: Progress,
     ) -> None:
         self.options, self._objective, self._optimizer, self._state = options, objective, optimizer, state
         self._xp = backend.xp
@@ -123,42 +73,51 @@ class Stopping:
                 if getattr(options, name):
                     raise ValueError(f"fun is None and {name} is given, which needs it; leave one of them")
         self.every = options.check_every or 10
+        each = getattr(optimizer, "optimizers", {"": optimizer}).values()
+        #: Of f where less is better; -1 where more is.
+        self.sign = -1.0 if all(one.maximize for one in each) else 1.0
+        self.first = state.step
         self.value = self.largest = math.nan
+        self.rows: deque[tuple[float, ...]] = deque(maxlen=None if options.history else RECENT)
+        # The point that a run goes on from is checked again, by the same tests.
+        self.rows.extend(row for row in progress.rows if row[0] < self.first)
+        self.before: Any = progress.before
         self._step = math.nan
-        self._before: Any = None
-        self._start = time.perf_counter()
+        self._start, self._seconds_before = time.perf_counter(), progress.seconds
         # What one more point takes, and then the best one again.
         self._reserve = max(objective.evaluations, 1) * (1 + bool(options.return_best))
 
-    def before_step(self, x: Any, nit: int) -> None:
-        """Keep `x` where the step that follows ends at a check of its length."""
-        if self.options.xtol is not None and (nit + 1) % self.every == 0:
-            if self._before is None:
-                self._before = copied(x)
-            else:
-                assign(self._before, x)
+    def before_step(self, x: Any) -> None:
+        """Keep `x`, as the step that follows ends at a check of its length."""
+        if self.before is None:
+            self.before = copied(x)
+        else:
+            assign(self.before, x)
 
     def check(self, x: Any, gradient: Any, value: Any, nit: int) -> Status | None:
         """Read f, the gradient and the step from the device, and test them."""
-        previous = self.value
-        is_whole = nit > 0 and nit % self.every == 0  # steps since the last check
+        is_due = nit > 0 and nit % self.every == 0
+        tests_step = self.options.xtol is not None and is_due and self.before is not None
         with np.errstate(all="ignore"):
             each = pairs(self._optimizer, self._state, x, gradient)
-            slopes = [_largest_gradient(*one) for one in each]
+            slopes = [largest_gradient(*one) for one in each]
             steps, sizes = [], []
-            if self.options.xtol is not None and is_whole:
-                for _, state, after, before in pairs(self._optimizer, self._state, x, self._before):
+            if tests_step:
+                for _, state, after, before in pairs(self._optimizer, self._state, x, self.before):
                     now, then = as_real(state.backend, after), as_real(state.backend, before)
                     with state.backend.on_device_of(after):
-                        steps.append(_largest(state.backend.xp, now - then))
-                        sizes.append(_largest(state.backend.xp, now))
+                        steps.append(largest_of(state.backend.xp, now - then))
+                        sizes.append(largest_of(state.backend.xp, now))
             wanted = [slopes, [] if value is None else [value], steps, sizes]
             numbers = read([one for part in wanted for one in part], self._xp)
             found = iter(number + 0.0 for number in numbers)  # no -0
             largest, values, steps, sizes = ([next(found) for _ in part] for part in wanted)
         # NaN, where there is one, and not what Python's max makes of it.
         self.largest = float(np.max(largest)) if largest else 0.0
-        self.value = values[0] if values else self.value
+        self.value = values[0] if values else math.nan
+        # Of the last check, if that was made in its time.
+        previous = self.rows[-1][1] if self.rows and self.rows[-1][0] == nit - self.every else math.nan
+        self.rows.append((nit, self.value, self.largest, self.total_seconds))
         is_finite = value is None or math.isfinite(self.value)
         for (optimizer, *_), slope in zip(each, largest, strict=True):
             if optimizer.nonfinite == "propagate" and not (is_finite and math.isfinite(slope)):
@@ -166,12 +125,12 @@ class Stopping:
         if self.options.gtol is not None and self.largest <= self.options.gtol:
             return Status.GRADIENT
         xtol, ftol = self.options.xtol, self.options.ftol
-        if xtol is not None and is_whole:
+        if xtol is not None and tests_step:
             self._step, size = float(np.max(steps)), float(np.max(sizes))
             if self._step <= xtol * (xtol + size):
                 return Status.STEP
         scale = max(abs(self.value), abs(previous), 1)
-        if ftol is not None and is_whole and abs(self.value - previous) <= ftol * scale:
+        if ftol is not None and is_due and abs(self.value - previous) <= ftol * scale:
             return Status.CHANGE
         return None
 
@@ -188,56 +147,78 @@ class Stopping:
 
     @property
     def seconds(self) -> float:
+        """Since this run began, or went on."""
         return time.perf_counter() - self._start
 
-    def message(self, status: Status, nit: int) -> str:
+    @property
+    def total_seconds(self) -> float:
+        """With those of the runs that this one goes on from."""
+        return self._seconds_before + self.seconds
+
+    def history(self) -> Any:
+        """The checks by columns."""
+        from scipy.optimize import OptimizeResult
+
+        columns = np.array(self.rows, np.float64).reshape(-1, 4).T
+        return OptimizeResult(
+            step=columns[0].astype(np.int64), fun=columns[1], gradient=columns[2], seconds=columns[3]
+        )
+
+    def message(self, status: Status, nit: int, reason: str) -> str:
+        """What has ended the run after `nit` steps; `reason` is the callback's."""
         options = self.options
-        rate = getattr(self._optimizer, "learning_rate", None)
-        constant = "" if rate is None or callable(rate) else (
-            "; the learning rate is constant, and one that falls (gpuprop.schedules) lets x settle"
-        )  # fmt: skip
         f = "" if self._objective.fun is None else f"f = {self.value}, and "
         return {
             Status.GRADIENT: f"The largest component of the gradient, {self.largest:.3g}, is within gtol.",
             Status.STEP: f"The last step, {self._step:.3g} at most in a component, is within xtol.",
             Status.CHANGE: f"The change of f in the last {self.every} steps is within ftol.",
-            Status.MAXITER: f"The limit of maxiter = {options.maxiter} steps was reached{constant}.",
+            Status.MAXITER: self._of_maxiter(),
             Status.MAXFEV: f"The limit of maxfev = {options.maxfev} evaluations of fun was reached.",
             Status.MAXTIME: f"The limit of maxtime = {options.maxtime} seconds was reached.",
             Status.NONFINITE: f"{'f or its' if f else 'The'} gradient is not finite at step {nit}: {f}the "
             f"largest component of the gradient is {self.largest}.",
             Status.INTERRUPTED: f"Interrupted from the keyboard after {nit} steps.",
-            Status.CALLBACK: f"The callback raised StopIteration after {nit} steps.",
+            Status.CALLBACK: f"The callback {reason} after {nit} steps.",
         }[status]
 
+    def _of_maxiter(self) -> str:
+        maxiter = self.options.maxiter
+        if 0 < self.first >= maxiter:
+            return (
+                f"The limit of maxiter = {maxiter} steps was reached before this run: the state has taken "
+                f"{self.first}, and they count."
+            )
+        whole = [row for row in self.rows if row[0] % self.every == 0]
+        by_f = self._objective.fun is not None
+        values = [self.sign * row[1] if by_f else row[2] for row in whole[-RECENT:]]
+        what = "f" if by_f else "the gradient"
+        rate = getattr(self._optimizer, "learning_rate", None)
+        is_constant = not (rate is None or callable(rate))
+        found = trend(values)
+        if found == "steady":
+            up = "rising" if by_f and self.sign < 0 else "falling"
+            advice = f"; {what} was still {up} at a steady pace: the learning rate is too small, or maxiter"
+        elif found == "to and fro":
+            constant = "constant and " * is_constant
+            advice = f"; {what} went to and fro at the last checks: the learning rate is {constant}too large"
+            advice += ", and one that falls (gpuprop.schedules) lets x settle" * is_constant
+        else:
+            advice = "; the learning rate is constant, and one that falls (gpuprop.schedules) lets x settle"
+            advice *= is_constant
+        return f"The limit of maxiter = {maxiter} steps was reached{advice}."
 
-def _largest_gradient(optimizer: Any, state: State, x: Any, gradient: Any) -> Any:
-    """The largest component of the projected gradient of what is minimised.
 
-    With bounds l and u, a component g counts as g clipped to [x - u, x - l]: a descent that a
-    bound stops is none (the projected gradient of L-BFGS-B). With bounds on the modulus it is, as well,
-    what a step along the gradient and back into the bounds would come to.
-    """
-    backend, xp = state.backend, state.backend.xp
-    with backend.on_device_of(x):
-        real, slope = as_real(backend, x), as_real(backend, gradient)
-        if getattr(optimizer, "maximize", False):
-            slope = -slope
-        decay: Any = getattr(optimizer, "weight_decay", 0.0)
-        if (is_array(decay) or decay) and not optimizer.decoupled_weight_decay:
-            by_element = is_array(decay) and x.dtype.kind == "c"
-            decay = backend.adopt("weight_decay", decay) if is_array(decay) else decay
-            slope = slope + (decay[..., None] if by_element else decay) * real
-        if getattr(optimizer, "bounds", None) is not None:
-            lower, upper = real_bounds(optimizer.bounds, backend)
-            slope = xp.clip(slope, real - upper, real - lower)
-        if getattr(optimizer, "modulus_bounds", None) is not None:
-            moved = x.copy()
-            as_real(backend, moved)[...] = real - slope
-            slope = real - as_real(backend, land(optimizer, x, moved, backend))
-        return _largest(xp, slope)
-
-
-def _largest(xp: Any, array: Any) -> Any:
-    """The largest absolute value of a real array, or NaN where there is one, without a temporary."""
-    return xp.maximum(array.max(), -array.min())
+def trend(values: Sequence[float]) -> str:
+    """How the values of checks go: "steady" downwards, "to and fro", or "" where that is unclear."""
+    changes = np.diff(values)
+    if len(changes) < 3 or not np.isfinite(values).all():
+        return ""
+    sizes = abs(changes)
+    if sizes.max() <= 1e-6 * np.max(np.abs(values)):  # which may be rounding
+        return ""
+    if (changes < 0).all() and sizes[-1] >= sizes[0] / 2:
+        return "steady"
+    turns = np.count_nonzero(changes[1:] * changes[:-1] < 0)
+    if 2 * turns >= len(changes) and abs(changes.sum()) <= sizes.sum() / 2:
+        return "to and fro"
+    return ""

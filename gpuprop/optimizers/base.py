@@ -105,7 +105,7 @@ class Optimizer(Stepping):
         except AttributeError:
             raise refusals.foreign(state, rule) from None
         if at is None and self._is_one_launch and state.optimizer is self:  # as most steps are
-            scalars = self._constant_scalars
+            scalars: Any = self._constant_scalars
             if scalars is None or state._rate_scale != 1.0:
                 scalars = self._scalars_of(state, x)
             if self._is_plain:

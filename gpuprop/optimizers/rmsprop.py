@@ -8,7 +8,7 @@ from typing import Any
 from gpuprop import arguments as check
 from gpuprop import rules
 from gpuprop.optimizers.conventions import Conventions
-from gpuprop.optimizers.options import Momentum
+from gpuprop.optimizers.rates import Momentum
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,6 +159,9 @@ class RMSProp(Conventions, Momentum):
     def _starts(self) -> dict[str, float]:
         return {"square_average": self.initial_square_average}
 
+    def _corrections(self, step: float) -> dict[str, float]:
+        return {"correction": 1 / (1 - self.rho ** (step + 1))} if self.bias_correction else {}
+
     def _scalars_at(self, step: float, rate_scale: float) -> dict[str, float]:
         rate = self._rate_at(step, rate_scale)
         inside = self.epsilon_inside_sqrt
@@ -167,7 +170,8 @@ class RMSProp(Conventions, Momentum):
             **self._momentum_scalars(rate),
             "rho": self.rho,
             "one_minus_rho": 1 - self.rho,
-            "correction": 1 / (1 - self.rho ** (step + 1)) if self.bias_correction else 1.0,
+            "correction": 1.0,
+            **self._corrections(step),
             "epsilon_inside": self.epsilon if inside else 0.0,
             "epsilon": 0.0 if inside else self.epsilon,
         }

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpuprop import arguments as check
 from gpuprop import rules
-from gpuprop.optimizers.options import Momentum, Rated
+from gpuprop.optimizers.rates import Momentum, Rated
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,7 +107,9 @@ class AdaGrad(Rated):
 
     @property
     def _full_rule(self) -> rules.Rule:
-        return self._rule_around(rules.adagrad(self.second_moment == "modulus", self._rates, self._finds_rate))
+        return self._rule_around(
+            rules.adagrad(self.second_moment == "modulus", self._rates, self._finds_rate)
+        )
 
     def _starts(self) -> dict[str, float]:
         return {"square_sum": self.initial_square_sum}
@@ -183,13 +185,20 @@ class Adam(Rated):
         rate = self._rate_at(step, rate_scale)
         return {
             **self._common_scalars(rate),
-            "step_size": rate / (1 - self.beta1 ** (step + 1)),
+            **self._corrections(step, rate),
             "beta1": self.beta1,
             "one_minus_beta1": 1 - self.beta1,
             "beta2": self.beta2,
             "one_minus_beta2": 1 - self.beta2,
-            "correction": 1 / (1 - self.beta2 ** (step + 1)),
             "epsilon": self.epsilon,
+        }
+
+    def _corrections(self, step: float, rate: float | None = None) -> dict[str, float]:
+        if rate is None:
+            rate = self._rate_at(step, 1.0)
+        return {
+            "step_size": rate / (1 - self.beta1 ** (step + 1)),
+            "correction": 1 / (1 - self.beta2 ** (step + 1)),
         }
 
 

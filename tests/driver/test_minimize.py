@@ -167,25 +167,22 @@ def test_a_run_goes_on_from_its_state_as_if_it_had_never_stopped(backend):
     whole = minimize(problem.fun, x0, **options, options={"maxiter": 60})
     first = minimize(problem.fun, x0, **options, options={"maxiter": 25})
     del options["method"]  # which is that of the state
-    second = minimize(problem.fun, first.x, **options, options={"maxiter": 35, "state": first.state})
+    second = minimize(problem.fun, first.x, **options, options={"maxiter": 60, "state": first.state})
     np.testing.assert_array_equal(backend.to_host(second.x), backend.to_host(whole.x))
-    assert (first.nit, second.nit, second.state.step) == (25, 35, 60)
+    assert (first.nit, second.nit, second.state.step) == (25, 60, 60)
 
 
-def test_a_run_by_the_default_method_that_goes_on_has_a_rate_that_falls_anew():
-    options = {"maxiter": 60}
-    first = minimize(sum_of_squares, [5.0, 4.0], jac=twice, bounds=[(-9, 9), (-8, 9)], options=options)
-    rates = []
-    for maxiter in (80, 1000):
-        options = {"maxiter": maxiter, "state": first.state}
-        first = minimize(sum_of_squares, first.x, jac=twice, options=options)
-        rate = first.state.optimizer.learning_rate
-        rates.append(rate(first.state.step - first.nit))
-    assert rates == [0.03, 0.03]
-    assert first.success
-    lower, upper = first.state.optimizer.bounds
+def test_a_run_by_the_default_method_goes_on_with_the_method_of_its_state():
+    options = {"maxiter": 60, "gtol": None}
+    problem = {"fun": sum_of_squares, "jac": twice}
+    bounded = {**problem, "x0": [5.0, 4.0], "bounds": [(-9, 9), (-8, 9)], "options": options}
+    whole = minimize(**bounded)
+    first = minimize(**bounded, callback=lambda intermediate_result: intermediate_result.nit == 25)
+    second = minimize(x0=first.x, options={**options, "state": first.state}, **problem)
+    assert (first.nit, second.nit) == (25, 60)
+    np.testing.assert_array_equal(second.x, whole.x)
+    lower, upper = second.state.optimizer.bounds
     assert (lower.tolist(), upper) == ([-9, -8], 9)
-    np.testing.assert_allclose(first.x, 0, atol=1e-4)
 
 
 def test_a_state_whose_optimizer_was_code_needs_a_method(tmp_path):
@@ -196,8 +193,8 @@ def test_a_state_whose_optimizer_was_code_needs_a_method(tmp_path):
     with pytest.raises(ValueError, match=r"state has no optimizer, as it was code .*; pass method="):
         minimize(None, [5.0], jac=twice, options={"state": loaded})
     assert loaded.step == 5
-    options = {"state": loaded, "maxiter": 3}
-    assert minimize(None, [5.0], jac=twice, method=optimizer, options=options).nit == 3
+    options = {"state": loaded, "maxiter": 8}
+    assert minimize(None, [5.0], jac=twice, method=optimizer, options=options).nit == 8
 
 
 def test_coupled_weight_decay_counts_as_a_part_of_the_gradient():

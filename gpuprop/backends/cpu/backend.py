@@ -159,11 +159,18 @@ class CPUBackend(Backend):
         self, grad: Any, last: Any, tuning: Any, step: int, sign: float, momentum: float,
         per_gradient: bool, workspace: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
+        row, count = step % 2, grad.size
+        if grad.ndim == last.ndim == 1 and 0 < count <= reductions.BLOCK and grad.dtype.itemsize > 2:
+            try:
+                find = reductions.find_at_once()
+                return find(grad, last, tuning, row, sign, count, momentum, per_gradient)
+            except TypeError as error:
+                if "No matching definition" not in str(error):
+                    raise
         if not _converts(grad.dtype):
             grad, last = grad.astype(np.float32), last.astype(np.float32)
         sums = reductions.sums_of_products(grad, last)
-        count = max(grad.size, 1)
-        return reductions.law()(*sums, tuning, step % 2, sign, count, momentum, float(per_gradient))
+        return reductions.law()(*sums, tuning, row, sign, max(count, 1), momentum, per_gradient)
 
 
 def _converts(dtype: np.dtype) -> bool:

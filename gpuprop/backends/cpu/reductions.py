@@ -153,7 +153,7 @@ def _products(a, b):
 
 @cache
 def law() -> Callable[..., tuple[float, float]]:
-    """`LAW` for sums, the two rows of a tuning, which of them counts, the sign of products, and its scalars."""
+    """`LAW` of sums, the two rows of a tuning, which of them counts, the sign of products, and scalars."""
     lines = [f"{PREFIX}{name} = {name}" for name in (*LAW.reads[:3], *LAW.scalars)]
     lines += [f"{PREFIX}{name} = tuning[row, {i}]" for i, name in enumerate(LAW.reads[3:])]
     lines += [f"{target} = {value}" for target, value, _ in LAW.assignments]
@@ -168,6 +168,22 @@ def law() -> Callable[..., tuple[float, float]]:
     arguments = [*[types.float64] * 3, numbers, types.int64, types.float64, *scalars]
     signature = types.UniTuple(types.float64, 2)(*arguments)
     return njit(signature, nogil=True, error_model="numpy")(namespace["law"])
+
+
+@cache
+def find_at_once() -> Callable[..., tuple[float, float]]:
+    """The sums of products of two short vectors and the law in one call, for the rest as `law`."""
+    one, law_of = _compiled(_products, "")[0], law()
+
+    def find(grad, last, tuning, row, sign, count, momentum, per_gradient):
+        products, sizes, squares = one((grad, last))
+        return law_of(products, sizes, squares, tuning, row, sign, count, momentum, per_gradient)
+
+    numbers: Any = types.Array(types.float64, 2, "C")
+    scalars = [numbers, types.int64, *[types.float64] * 4]
+    vectors = [types.Array(real, 1, "C", readonly=True) for real in (types.float32, types.float64)]
+    returns = types.UniTuple(types.float64, 2)
+    return njit([returns(vector, vector, *scalars) for vector in vectors], nogil=True)(find)
 
 
 @cache

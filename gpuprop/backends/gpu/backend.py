@@ -16,7 +16,13 @@ from gpuprop.backends.checks import checked, compute_dtype, dtypes_of, real_dtyp
 from gpuprop.backends.gpu.cuda import cupy_with_a_device
 from gpuprop.backends.gpu.kernels import elementwise_kernel
 from gpuprop.backends.gpu.layouts import at_a_glance, misalignment
-from gpuprop.backends.gpu.reductions import clip_kernel, sum_kernel
+from gpuprop.backends.gpu.reductions import (
+    clip_kernel,
+    law_kernel,
+    products_kernel,
+    sum_kernel,
+    sums_kernel,
+)
 from gpuprop.backends.gpu.wide import THREADS, elements_a_thread, wide_kernel
 from gpuprop.rules import Rule
 
@@ -62,12 +68,17 @@ class GPUBackend(Backend):
 
     def workspace(self, x: Any) -> Any:
         with x.device:
-            sums = self.xp.empty(_sums_of(x.size * (2 if x.dtype.kind == "c" else 1)), np.float64)
+            count, compute = (
+                _sums_of(x.size * (2 if x.dtype.kind == "c" else 1)),
+                compute_dtype(real_dtype(x.dtype)),
+            )
             return SimpleNamespace(
                 skipped=self.xp.zeros(1, self.xp.uint64),  # in which CUDA can count atomically
-                sums=sums,
-                fewer_sums=self.xp.empty(min(sums.size, 512), np.float64),
-                scale=self.xp.empty(1, compute_dtype(real_dtype(x.dtype))),
+                sums=self.xp.empty((3, count), np.float64),
+                fewer_sums=self.xp.empty((3, min(count, 512)), np.float64),
+                scale=self.xp.empty(1, compute),
+                found=self.xp.empty(1, compute),
+                damped=self.xp.empty(1, compute),
             )
 
     def synchronize(self) -> None:
@@ -128,15 +139,15 @@ class GPUBackend(Backend):
             self._dtypes[rule, arrays[first].dtype.char] = dtypes_of(rule, arrays[first].dtype)
             off = misalignment(arrays)
         x = arrays[first]
-        # The one scalar that may be on the device is the factor of a norm.
-        is_on_device = self._ndarray in map(type, scalars)
-        rounded = (_rounded_anew if is_on_device else _rounded)(tuple(scalars), x.dtype)
+        # On the device may be the factor of a norm, and what is found for the step.
+        on_device_now = list(map(type, scalars)).count(self._ndarray)
+        rounded = (_rounded_anew if on_device_now else _rounded)(tuple(scalars), x.dtype)
         more = () if counter is None else (counter,)
         gathered = () if rows is None else (rows, math.prod(x.shape[1:]))
         arguments = *arrays[:first], *rounded, *gathered, *arrays[first:], *more
         make = wide_kernel if x.size and not off and rows is None else elementwise_kernel
         # The hash of a dtype takes longer.
-        key = make, rule, x.dtype.char, mode, is_on_device, x.data.device_id, rows is None
+        key = make, rule, x.dtype.char, mode, on_device_now, x.data.device_id, rows is None
         try:
             kernel, itemsize, elements = self._kernels[key]
         except KeyError:
@@ -174,12 +185,28 @@ class GPUBackend(Backend):
                 for grad, sign, space in zip(grads, signs, workspaces, strict=True)
             ]
 
+    def find_rate(
+        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, momentum: float,
+        per_gradient: bool, workspace: Any,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        with grad.device:
+            count = min(_sums_of(grad.size), workspace.sums.shape[1])
+            sums, fewer = workspace.sums[:, :count], workspace.fewer_sums[:, :count]
+            flat = [a.reshape(-1) if a.flags.c_contiguous else a for a in (grad, last)]
+            products_kernel(grad.dtype.name)(*flat, grad.size, *sums)
+            sums_kernel()(workspace.sums, count, workspace.sums.shape[1], *fewer)
+            law_kernel(workspace.found.dtype.name)(
+                workspace.fewer_sums, fewer.shape[1], workspace.fewer_sums.shape[1], step % 2, sign,
+                max(grad.size, 1), momentum, float(per_gradient), tuning, workspace.found, workspace.damped,
+            )  # fmt: skip
+            return workspace.found, workspace.damped
+
     def _sums(self, array: Any, term: str, workspace: Any) -> Any:
         """At most 512 sums, which together are that over all elements."""
         flat = array.reshape(-1) if array.flags.c_contiguous else array
         # As many as an array of this size has, whatever it is a part of.
-        count = min(_sums_of(array.size), workspace.sums.size)
-        sums, fewer = workspace.sums[:count], workspace.fewer_sums[:count]
+        count = min(_sums_of(array.size), workspace.sums.shape[1])
+        sums, fewer = workspace.sums[0, :count], workspace.fewer_sums[0, :count]
         sum_kernel(array.dtype.name, term)(flat, array.size, sums)
         return sum_kernel("float64", "value")(sums, count, fewer)
 

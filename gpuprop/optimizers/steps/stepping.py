@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real, check_array, checked
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
+from gpuprop.optimizers.steps.finding import with_rate
 from gpuprop.rules import NEUTRAL, Rule
 from gpuprop.rules.folding import fold
 
@@ -22,9 +23,6 @@ class Stepping(ABC):
     nonfinite: str
     clip_norm: float | None
     maximize: bool
-    #: Whether `rules.LAW` finds the learning rate, by the array, and with the scalar, that are followed.
-    _finds_rate: bool
-    _followed: tuple[str, str | None]
     #: Whether steps are as long as the gradient.
     _per_gradient = False
 
@@ -39,6 +37,16 @@ class Stepping(ABC):
 
         For a `step` of NaN, those that depend on it are NaN; and those that depend on a factor of NaN.
         """
+
+    @property
+    @abstractmethod
+    def _finds_rate(self) -> bool:
+        """Whether the learning rate is found by `rules.LAW`."""
+
+    @property
+    def _followed(self) -> tuple[str, str | None]:
+        """What says where the last step went, for `rules.LAW`, and the scalar that makes it an average."""
+        return "displacement", None
 
     def _starts(self) -> Mapping[str, float]:
         """Where arrays of the state start, if not at zero."""
@@ -141,14 +149,29 @@ class Stepping(ABC):
         update()
         state.optimizer = self  # type: ignore[assignment]
 
-    def _scalars_of(self, state: State, x: Any) -> tuple[Any, ...]:
+    def _scalars_of(self, state: State, x: Any) -> Sequence[Any]:
         """The scalars of the next step of `state`, in the order of the rule."""
-        scalars, scale = self._constant_scalars, state._rate_scale
-        if scalars is not None:
-            return scalars if scale == 1.0 else self._scaled(scale)
+        constant, scale = self._constant_scalars, state._rate_scale
+        if constant is not None:
+            return constant if scale == 1.0 else self._scaled(scale)
         if state.backend.name == "gpu" and self._has_a_past and state.backend.is_capturing(x):
             raise refusals.captured("learning rate or its bias correction changes with the step")
-        return self._ordered(self._scalars_at(state._clock.item(1), scale))
+        step = state._clock.item(1)
+        if scale != 1.0 or self._template is None:
+            return self._ordered(self._scalars_at(step, scale))
+        scalars, places = self._template[0].copy(), self._template[1]
+        for name, value in self._corrections(step).items():
+            scalars[places[name]] = value
+        return scalars
+
+    def _corrections(self, step: float) -> dict[str, float]:
+        """The scalars that each step changes, but for a schedule's and the norm's."""
+        return {}
+
+    @cached_property
+    def _template(self) -> tuple[list[float], dict[str, int]] | None:
+        """The scalars but for `_corrections`, and the place of each; None where others change."""
+        return None
 
     def _scaled(self, rate_scale: float) -> tuple[float, ...]:
         """The scalars, where no step but only that factor changes them."""
@@ -166,9 +189,11 @@ class Stepping(ABC):
         x = state.backend.adopt(rule.writes[0], arrays[place], written=True)
         check_array(state.backend, rule.writes[0], x, written=True)
         self._check_parameters(state.backend, x)
+        if self._finds_rate and state._tuning is None:
+            state._tuning = state.backend.tuning(x)
 
     def _guarded_update(
-        self, rule: Rule, arrays: Any, scalars: tuple[Any, ...], state: State, rows: Any, scale: Any
+        self, rule: Rule, arrays: Any, scalars: Sequence[Any], state: State, rows: Any, scale: Any
     ) -> Callable[[], None]:
         backend, skip = state.backend, self.nonfinite == "skip"
         x = arrays[len(rule.reads)]
@@ -188,7 +213,7 @@ class Stepping(ABC):
             place = rule.scalars.index(self._scale_of_gradient)
             scalars = (*scalars[:place], scale, *scalars[place + 1 :])
         if self._finds_rate:
-            scalars = self._with_rate(rule, arrays, scalars, state, rows)
+            scalars = with_rate(self, rule, arrays, scalars, state, rows)
         if self.nonfinite == "raise":
             count = backend.count_nonfinite(rule, arrays, scalars, rows)
             if count:
@@ -196,34 +221,10 @@ class Stepping(ABC):
         skipped = state._workspace.skipped if skip else None
         return partial(backend.update, rule, arrays, scalars, state._clock, skipped, rows)
 
-    def _with_rate(
-        self, rule: Rule, arrays: Any, scalars: tuple[Any, ...], state: State, rows: Any
-    ) -> tuple[Any, ...]:
-        """The scalars with the learning rate, and the momentum, that are found for this step."""
-        name, average = self._followed
-        grad, last = arrays[0], arrays[rule.arrays.index(name)]
-        backend, places = state.backend, list(scalars)
-        if not backend.are_plainly_alike(grad, last):
-            arrays = checked(backend, rule, arrays, rows)
-            grad, last = arrays[0], arrays[rule.arrays.index(name)]
-            last = last if rows is None else last[rows]
-            grad, last = as_real(backend, grad), as_real(backend, last)
-        momentum = places[rule.scalars.index(average)] if average in rule.scalars else 1.0
-        found, damped = backend.find_rate(
-            grad, last, state._tuning, state._clock.item(1), self._sign, momentum, self._per_gradient,
-            state._workspace,
-        )  # fmt: skip
-        places[rule.scalars.index("learning_rate")] = found
-        if average in rule.scalars:
-            places[rule.scalars.index(average)] = damped
-        return tuple(places)
-
     def _provide_workspace(self, rule: Rule, arrays: Any, state: State, rows: Any) -> None:
         if state._workspace is None:  # the state was made for, or saved by, another optimizer
             x = checked(state.backend, rule, arrays, rows)[len(rule.reads)]
             state._workspace = state.backend.workspace(x)
-            if self._finds_rate and state._tuning is None:
-                state._tuning = state.backend.tuning(x)
 
     @property
     def _sign(self) -> float:

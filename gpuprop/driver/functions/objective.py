@@ -39,6 +39,8 @@ class Objective:
         Evaluations of the function and of its gradient so far.
     evaluations : int
         Evaluations of the function that one gradient takes.
+    before : (nfev, njev)
+        Those before this point: of a run that goes on from it, which evaluates it again.
     """
 
     def __init__(
@@ -50,6 +52,9 @@ class Objective:
         self._args = args if isinstance(args, tuple) else (args,)
         self._backend, self._bounds, self._copies = backend, bounds, copy_x
         self.nfev = self.njev = 0
+        self.before = (0, 0)
+        # On the host the usual case of each is decided once, as it is half of what a small step takes.
+        self._is_simple = backend.xp is np and type(x) is np.ndarray
         self._value: Any = None
         self._gradient: Any = None
         self._is_own = False
@@ -106,6 +111,11 @@ class Objective:
             self._gradient = self._gradient_at(x)
         return self._gradient
 
+    @property
+    def known(self) -> Any:
+        """The gradient at this point, where it has been asked for; else None."""
+        return self._gradient
+
     def keep(self, x: Any) -> Any:
         """The gradient at this point as an array that no function of the user's writes to."""
         gradient = self.gradient(x)
@@ -114,8 +124,17 @@ class Objective:
             self._is_own = True
         return self._gradient
 
+    def gradient_elsewhere(self, point: Any) -> Any:
+        """The gradient at another point; what is known of this one stays."""
+        known = self._value, self._gradient, self._is_own
+        try:
+            return self._gradient_at(point)
+        finally:
+            self._value, self._gradient, self._is_own = known
+
     def forget(self) -> None:
         """`x` is about to move."""
+        self.before = (self.nfev, self.njev)
         self._value = self._gradient = None
 
     def _gradient_at(self, x: Any) -> Any:
@@ -142,9 +161,18 @@ class Objective:
         return one_number(self._backend, result, may_be_complex=self._jac == "cs")
 
     def _given(self, x: Any) -> Any:
-        return copied(x) if self._copies else dict(x) if type(x) is dict else x
+        if not self._copies:
+            return dict(x) if type(x) is dict else x
+        return x.copy() if self._is_simple else copied(x)
 
     def _like(self, x: Any, given: Any) -> Any:
+        if (
+            type(given) is np.ndarray
+            and self._is_simple
+            and given.dtype is x.dtype
+            and given.shape == x.shape
+        ):
+            return given
         if type(x) is not dict:
             return self._like_one(x, given, self._backend)
         if not isinstance(given, Mapping) or (unknown := given.keys() - x.keys()):

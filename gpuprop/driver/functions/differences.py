@@ -11,7 +11,7 @@ import numpy as np
 from gpuprop.arguments import number
 from gpuprop.backends.checks import as_real
 from gpuprop.driver.arrays import adopted, read
-from gpuprop.driver.objective import Objective
+from gpuprop.driver.functions.objective import Objective
 
 #: Factors of the step, tried one after another until one tells right from wrong.
 _FACTORS = (1.0, 0.1, 10.0, 0.01, 100.0, 1e-3, 1e-4)

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from gpuprop.driver.arrays import own_copy
-from gpuprop.driver.differences import MOST_NAMED, Differences, WrongComponent
-from gpuprop.driver.objective import Objective
-from gpuprop.driver.stopping import whole
+from gpuprop.driver.functions.differences import MOST_NAMED, Differences, WrongComponent
+from gpuprop.driver.functions.objective import Objective
+from gpuprop.driver.options import whole
 
 
 @dataclass(frozen=True)

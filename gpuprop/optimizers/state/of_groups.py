@@ -1,0 +1,76 @@
+"""What groups remember between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from gpuprop.optimizers.state.single import State
+
+if TYPE_CHECKING:
+    from gpuprop.optimizers.groups import Groups
+
+
+class GroupsState(Mapping[str, State]):
+    """What `Groups` remember between steps: ``state[name]`` is the `State` of one array.
+
+    Attributes
+    ----------
+    optimizer : Groups or None
+        As for `State`.
+    step : int
+        Steps of the groups so far; each array counts its own.
+    extras : dict of str to array
+        What `save` was given beside the states, where it comes from `load_state`.
+    """
+
+    def __init__(
+        self,
+        optimizer: Groups | None,
+        states: Mapping[str, State],
+        step: int = 0,
+        extras: Mapping[str, Any] | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.optimizer, self._states = optimizer, dict(states)
+        self.step, self.extras = step, dict(extras or {})
+        #: Of the groups in a file, where one of them has code: for the next file.
+        self._clip_norm = clip_norm
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("optimizer", "step", "extras") and not name.startswith("_"):
+            raise AttributeError(
+                f"the state of groups has no {name!r} to set; each array's has: state[name].{name} = ..."
+            )
+        object.__setattr__(self, name, value)
+
+    def __getitem__(self, name: str) -> State:
+        return self._states[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._states)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def save(self, /, path: str | PathLike[str], **arrays: Any) -> None:
+        """Write the states of all arrays into one file, which a kill cannot separate.
+
+        Parameters
+        ----------
+        path : str, bytes or path-like
+        **arrays : array
+            As for `State.save`: above all the parameters of the same moment, ``**parameters``.
+
+        Raises
+        ------
+        OSError, TypeError, ValueError, RuntimeError
+            As for `State.save`.
+        """
+        from gpuprop import checkpoint
+
+        checkpoint.save(self, path, **arrays)
+
+    def __repr__(self) -> str:
+        return f"GroupsState(step={self.step}, {self._states!r})"
