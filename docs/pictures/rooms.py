@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[2] / "gpuprop"
 #: What each room may import of the package, from the top floor down.
 ROOMS: dict[str, set[str]] = {
     "measure": {"backends", "backends/cpu", "backends/gpu", "optimizers", "rules", "version"},
-    "driver": {"arguments", "backends", "checkpoint", "optimizers", "schedules"},
+    "driver": {"arguments", "backends", "checkpoint", "optimizers"},
     "checkpoint": {"backends", "optimizers", "rules", "schedules", "version"},
     "optimizers": {"arguments", "backends", "rules", "schedules"},
     "backends/cpu": {"backends", "rules"},
@@ -137,7 +137,7 @@ def arrows() -> set[tuple[str, str]]:
 
 #: Where each room is drawn: (column, floor). The version is left out: three lines that import nothing.
 PLACES = {
-    "measure": (2.5, 7), "checkpoint": (-0.15, 6), "driver": (0.8, 6), "optimizers": (0.4, 5),
+    "measure": (2.5, 7), "driver": (0.4, 7), "checkpoint": (0.4, 6), "optimizers": (0.4, 5),
     "backends/cpu": (1.7, 4), "backends/gpu": (2.8, 4), "backends": (1.7, 3), "schedules": (0.4, 2),
     "rules": (1.7, 2), "arguments": (0.4, 1), "reference": (1.7, 1),
 }  # fmt: skip

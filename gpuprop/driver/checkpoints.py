@@ -79,9 +79,11 @@ class Former:
             )
         self._check(optimizer, x)
         assign(x, points["x"])
-        numbers = {name: _host(self.state.extras.get(f"minimize.{name}", 0)).item() for name in _NUMBERS}
+        if "minimize.told" not in self.state.extras:  # a file of the user's own: its callback has seen this x
+            return Progress(told=self.state.step)
+        numbers = {name: _host(self.state.extras[f"minimize.{name}"]).item() for name in _NUMBERS}
         counts = {name: int(numbers[name]) for name in ("nfev", "njev", "told")}
-        rows = map(tuple, _host(self.state.extras.get("minimize.checks", np.empty((0, 4)))).tolist())
+        rows = map(tuple, _host(self.state.extras["minimize.checks"]).tolist())
         before, best = (None if points[name] is None else copied(x) for name in list(points)[1:])
         for point, name in ((before, "minimize.before"), (best, "minimize.best")):
             if point is not None:

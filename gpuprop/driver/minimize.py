@@ -48,9 +48,9 @@ def minimize(
     args : tuple
         Further arguments of `fun` and `jac`.
     method : Optimizer or Groups, optional
-        `Groups` for a dictionary. By default that of ``options["state"]``, or else ``RMSProp(rate,
-        rho=0.97, momentum=0.9, bias_correction=True)`` with a rate that falls from 0.03 to 3e-8 over
-        `maxiter` steps: anew where a run goes on.
+        `Groups` for a dictionary. By default that of ``options["state"]`` or of the file in
+        ``options["resume"]``, or else ``RMSProp(rate, rho=0.97, momentum=0.9, bias_correction=True)`` with
+        a rate that falls from 0.03 to 3e-8 over `maxiter` steps.
     jac : callable ``jac(x, *args) -> array``, True, None, "2-point", "3-point" or "cs"
         The gradient, of the shape of `x0`; of complex parameters :math:`\partial f / \partial \Re x
         + i\, \partial f / \partial \Im x`. It may be a work array that your functions write to
@@ -65,9 +65,10 @@ def minimize(
         Stands for the option `gtol`.
     callback : callable, optional
         ``callback(xk)`` or ``callback(intermediate_result=...)``, told apart by the parameter's name
-        as SciPy does; the latter holds ``x`` and ``fun``. It is given a copy of the parameters
-        after each step, or every `check_every` steps where that is given, and stops the run by
-        raising StopIteration.
+        as SciPy does; the latter holds ``x``, ``fun``, ``jac``, ``nit`` and ``state``. It is called
+        after each step, or at the multiples of `check_every` where that is given, with copies of the
+        parameters and the gradient, and with the state itself, whose ``rate_scale`` it may set. It
+        stops the run by raising StopIteration or returning True; nothing else that it gives counts.
     options : dict, optional
         gtol : float or None, default 1e-5
             Stop when no component of the gradient is larger. With bounds it is the projected
@@ -78,33 +79,54 @@ def minimize(
         ftol : float, default None
             Stop when f has changed since the last check by at most ``ftol * max(|f|, |f before|, 1)``.
         maxiter : int, default 10000
-            Most steps.
+            Most steps in all: where a run goes on, those that its state has taken count.
         maxfev : int, default None
-            Most evaluations of `fun`; one point is always evaluated.
+            Most evaluations of `fun`, with those of the file in `resume`; one point is always evaluated.
         maxtime : float, default None
-            Seconds, tested after each step.
+            Seconds of this call, tested after each step.
         check_every : int, default 10
-            Steps from one check of f and these tolerances to the next. A GPU is waited for in checks only.
+            Steps from one check of f and these tolerances to the next: at its multiples, and at the end. A
+            GPU is waited for in checks only.
         return_best : bool, default False
             Give the parameters of the least f among the checks, which takes one more array, and one
-            more evaluation where they are not the last.
+            more evaluation where they are not the last. (Then ``result.state`` is not of their moment; a
+            file has both.)
+        history : bool, default False
+            Keep what the checks find in ``result.history``, with one element a check: ``step``, ``fun``,
+            ``gradient`` (the largest component, as `gtol` sees it) and ``seconds``.
         disp : bool, default False
             Show progress on stderr.
         copy_x : bool, default True
             Give `fun` and `jac` copies of the parameters, as SciPy does. False saves an array and a
             pass over memory in each evaluation: then they see the very array that is updated in
             place, and must neither write to it nor keep it.
+        project : callable ``project(x)``, default None
+            Brings x (or the dictionary) to a set that is no box, in place, after each step and at the
+            start, with each step held against Ctrl-C. `xtol` tests the projected step, `gtol` the
+            gradient as it is.
         state : State, default None
-            Go on with an optimizer's state, as a result holds it; it is updated in place. If a
-            function raises, it has advanced and the parameters of that moment are lost: to go on
-            after errors, save both from a callback.
+            Go on with an optimizer's state, as a result holds it, from the x of the same moment: the bits
+            are those of a run that was not interrupted. It is updated in place. If a function raises,
+            it has advanced and the parameters of that moment are lost; a `checkpoint` outlasts that. (A
+            state knows of no checks: the first test by `ftol` or `xtol` may come one check later.)
+        checkpoint : path, default None
+            Write the run to this file: x, the state, and all that `resume` needs; at the multiples of
+            `checkpoint_every` and at the end, whatever ends it but an error of your functions. A point
+            that is not finite is not written. Where a file cannot be written, the last one stays, with a
+            warning.
+        checkpoint_every : int, default 100
+            Steps.
+        resume : path, default None
+            Go on from this file, or from `x0` where there is no such file; ``result.message`` says which.
+            It may be the file of `checkpoint`. `x0` and `method`, if given, must be like those of the
+            run that wrote it; its history, counts and best point are taken over.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
-        With ``x``; ``fun``, a float, or None; ``jac``, the gradient at ``x``; ``nit`` steps; ``nfev``
-        and ``njev`` evaluations; ``state``, with which a run can go on; ``success``, ``message`` and
-        ``status``:
+        With ``x``; ``fun``, a float, or None; ``jac``, the gradient at ``x``; ``nit`` steps in all;
+        ``nfev`` and ``njev`` evaluations; ``state``, with which a run can go on; ``history``, if asked for;
+        ``success``, ``message`` and ``status``:
 
         ===== =========================================== =======
         0     the gradient is within gtol                 success
@@ -116,13 +138,16 @@ def minimize(
         6     f or the gradient is not finite (unless the
               optimizer's ``nonfinite`` says otherwise)
         7     Ctrl-C: what has been reached is returned
-        99    the callback raised StopIteration
+        99    the callback raised StopIteration, or
+              returned True
         ===== =========================================== =======
 
     Raises
     ------
     TypeError, ValueError
         An argument cannot be used; the message says what is needed.
+    OSError
+        The file in `resume` cannot be read, or one in `checkpoint` could not be written.
 
     Notes
     -----

@@ -38,13 +38,15 @@ class Run:
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
         self._options, self._project = options, options.project
         self._is_new = former is None and options.state is None
+        self._is_new &= any(one._finds_rate for one, *_ in pairs(optimizer, state, x))
+        self._stopping = Stopping(options, objective, optimizer, state, backend, former)
         former = former or Progress(told=state.step)
         objective.nfev, objective.njev = objective.before = former.nfev, former.njev
         self._callback = None if callback is None else Callback(callback, former.told)
         self._callback_every = options.check_every or 1
-        self._stopping = Stopping(options, objective, optimizer, state, backend, former)
         self._interrupts = Interrupts()
-        self._best, self._best_value = former.best, former.best_value
+        self._best = former.best if options.return_best else None
+        self._best_value = former.best_value
         self._written: int | None = None
         self._bar: Any = None
 
@@ -146,7 +148,7 @@ class Run:
         for _, state, x in kept:
             with state.backend.on_device_of(x):
                 state.displacement[...] += x
-        in_place(self._project, self._x)
+        in_place(self._project, self._x)  # type: ignore[arg-type]
         for _, state, x in kept:
             with state.backend.on_device_of(x):
                 state.displacement[...] -= x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -64,10 +65,11 @@ class Stopping:
         optimizer: Any,
         state: Any,
         backend: Backend,
-        progress: Progress,
+        former: Progress | None,
     ) -> None:
         self.options, self._objective, self._optimizer, self._state = options, objective, optimizer, state
-        self._xp = backend.xp
+        self._xp, self._goes_on = backend.xp, former is not None
+        progress = former or Progress()
         if objective.fun is None:
             for name in ("ftol", "maxfev", "return_best"):
                 if getattr(options, name):
@@ -112,8 +114,7 @@ class Stopping:
             numbers = read([one for part in wanted for one in part], self._xp)
             found = iter(number + 0.0 for number in numbers)  # no -0
             largest, values, steps, sizes = ([next(found) for _ in part] for part in wanted)
-        # NaN, where there is one, and not what Python's max makes of it.
-        self.largest = float(np.max(largest)) if largest else 0.0
+        self.largest = _most(largest) if largest else 0.0
         self.value = values[0] if values else math.nan
         # Of the last check, if that was made in its time.
         previous = self.rows[-1][1] if self.rows and self.rows[-1][0] == nit - self.every else math.nan
@@ -126,7 +127,7 @@ class Stopping:
             return Status.GRADIENT
         xtol, ftol = self.options.xtol, self.options.ftol
         if xtol is not None and tests_step:
-            self._step, size = float(np.max(steps)), float(np.max(sizes))
+            self._step, size = _most(steps), _most(sizes)
             if self._step <= xtol * (xtol + size):
                 return Status.STEP
         scale = max(abs(self.value), abs(previous), 1)
@@ -168,7 +169,7 @@ class Stopping:
         """What has ended the run after `nit` steps; `reason` is the callback's."""
         options = self.options
         f = "" if self._objective.fun is None else f"f = {self.value}, and "
-        return {
+        message = {
             Status.GRADIENT: f"The largest component of the gradient, {self.largest:.3g}, is within gtol.",
             Status.STEP: f"The last step, {self._step:.3g} at most in a component, is within xtol.",
             Status.CHANGE: f"The change of f in the last {self.every} steps is within ftol.",
@@ -180,6 +181,11 @@ class Stopping:
             Status.INTERRUPTED: f"Interrupted from the keyboard after {nit} steps.",
             Status.CALLBACK: f"The callback {reason} after {nit} steps.",
         }[status]
+        if options.resume is None:
+            return message
+        path = os.fsdecode(options.resume)
+        went_on = f"The run went on from {path} at step {self.first}."
+        return f"{message} {went_on if self._goes_on else f'The run began anew, as there was no {path}.'}"
 
     def _of_maxiter(self) -> str:
         maxiter = self.options.maxiter
@@ -197,7 +203,10 @@ class Stopping:
         found = trend(values)
         if found == "steady":
             up = "rising" if by_f and self.sign < 0 else "falling"
-            advice = f"; {what} was still {up} at a steady pace: the learning rate is too small, or maxiter"
+            advice = (
+                f"; {what} was still {up} at a steady pace: a larger learning rate, or maxiter, would lead "
+                "further"
+            )
         elif found == "to and fro":
             constant = "constant and " * is_constant
             advice = f"; {what} went to and fro at the last checks: the learning rate is {constant}too large"
@@ -206,6 +215,11 @@ class Stopping:
             advice = "; the learning rate is constant, and one that falls (gpuprop.schedules) lets x settle"
             advice *= is_constant
         return f"The limit of maxiter = {maxiter} steps was reached{advice}."
+
+
+def _most(numbers: list[float]) -> float:
+    """The largest number, or NaN where there is one, which Python's max may pass over."""
+    return math.nan if any(map(math.isnan, numbers)) else max(numbers)
 
 
 def trend(values: Sequence[float]) -> str:

@@ -25,11 +25,11 @@ class RMSProp(Conventions, Momentum):
 
     Parameters
     ----------
-    learning_rate : float, callable or array
+    learning_rate : float, callable, array or "auto"
         :math:`\eta \ge 0`, in the units of the parameters; or a schedule, ``step -> float``, which
         is asked with 0 for the first update (`gpuprop.schedules` has the usual ones); or an array of
         rates, one for each parameter: real, of the shape of x and the dtype of its parts, read in the same
-        pass. ``state.rate_scale`` multiplies any of them.
+        pass. Or it is found, from gradients alone: see the notes. ``state.rate_scale`` multiplies each.
     rho : float
         Decay :math:`\rho` of the moving averages, in [0, 1).
     epsilon : float
@@ -103,6 +103,20 @@ class RMSProp(Conventions, Momentum):
 
     Notes
     -----
+    With ``learning_rate="auto"``, each step begins with one pass that reads the gradient :math:`g` and where
+    the last step went, :math:`v`, and takes their agreement,
+    :math:`h = \sum g v / \sum |g v|`, in [-1, 1]:
+
+    .. math::
+        \eta \leftarrow \eta \, (1 + h / 10) \text{ or, for } h < 0, \quad
+        \eta \leftarrow \eta / (1 + |h| / 10), \quad \mu \leftarrow \mu \, (1 - |h| / 4)
+
+    the latter for this step alone [6]_ [7]_. From the start on, as long as :math:`h > 1/2`, the rate is
+    multiplied by 8: it begins at :math:`2^{-20}` of the largest parameter (in `minimize`, which looks for
+    its scale, by 1.2). It is ``state.found_rate``, which may be set. With a momentum, :math:`v` is the
+    velocity; without one, or with bounds, it is one array more, the ``displacement``. Momentum is what makes
+    it fast: 0.9 serves. Coupled `weight_decay` is refused: add it to the gradient. No step waits for a GPU.
+
     In the formulas of the constructors :math:`s`, :math:`a` and :math:`v` are the ``square_average``,
     ``gradient_average`` and ``velocity`` of the state; without `centered`, :math:`a = 0` throughout, and
     without `momentum`, :math:`\mu = 0`. What only gpuprop has is added afterwards:
@@ -119,6 +133,13 @@ class RMSProp(Conventions, Momentum):
     .. [4] I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
     .. [5] B. T. Polyak and A. B. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM
        J. Control Optim. 30(4), 1992: averages of the parameters.
+
+    .. [6] L. B. Almeida, T. Langlois, J. D. Amaral and A. Plakhov, "Parameter adaptation in stochastic
+       optimization", in On-line Learning in Neural Networks, Cambridge, 1998; A. G. Baydin, R. Cornish,
+       D. Martínez Rubio, M. Schmidt and F. Wood, "Online learning rate adaptation with hypergradient
+       descent", ICLR 2018: a rate that follows the product of the last gradients.
+    .. [7] B. O'Donoghue and E. Candès, "Adaptive restart for accelerated gradient schemes", Found. Comput.
+       Math. 15, 2015: momentum that ends where it points uphill.
 
     Examples
     --------

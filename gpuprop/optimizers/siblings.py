@@ -20,9 +20,10 @@ class SGD(Momentum):
 
     Parameters
     ----------
-    learning_rate : float, callable or array
-        :math:`\eta`, in units of the parameters per unit of the gradient; a
-        schedule; or an array of rates.
+    learning_rate : float, callable, array or "auto"
+        :math:`\eta`, in units of the parameters per unit of the gradient; a schedule; an array of rates; or
+        found, as in `RMSProp`. Then ``state.found_rate`` is in the units of the parameters: each step divides
+        it by the root of a moving average (of decay 0.97) of the mean squared gradient.
     momentum : float
         :math:`\mu`, in [0, 1); at 0 there is no velocity.
     nesterov : bool
@@ -68,8 +69,9 @@ class AdaGrad(Rated):
 
     Parameters
     ----------
-    learning_rate : float, callable or array
-        :math:`\eta`, in the units of the parameters; a schedule; or an array of rates.
+    learning_rate : float, callable, array or "auto"
+        :math:`\eta`, in the units of the parameters; a schedule; an array of rates; or found, as in
+        `RMSProp`.
     epsilon : float
         :math:`\epsilon`, in the units of the gradient.
     initial_square_sum : float
@@ -139,8 +141,9 @@ class Adam(Rated):
 
     Parameters
     ----------
-    learning_rate : float, callable or array
-        :math:`\eta`, in the units of the parameters; a schedule; or an array of rates.
+    learning_rate : float, callable, array or "auto"
+        :math:`\eta`, in the units of the parameters; a schedule; an array of rates; or found, as in
+        `RMSProp`.
     beta1, beta2 : float
         Decays of the means, in [0, 1).
     epsilon : float

@@ -33,4 +33,4 @@ LAW = Rule(
     fresh=("rate", "growth", "scale", "found", "damped"),
 )
 #: A state that no step has tuned yet: growth of its rate, and where that is known to be about right.
-FAST, SLOW = 8.0, 2.0
+FAST, SLOW = 8.0, 1.2

@@ -240,7 +240,10 @@ def test_arrays_may_be_lists_and_functions_may_see_the_arrays_themselves():
         return gradients
 
     options = {"maxiter": 4, "copy_x": False, "check_every": 1}
-    result = minimize(lambda x: sum(float((a**2).sum()) for a in x.values()), x0, jac=jac, options=options)
+    method = Groups({name: RMSProp() for name in x0})
+    result = minimize(
+        lambda x: sum(float((a**2).sum()) for a in x.values()), x0, jac=jac, method=method, options=options
+    )
     assert {n: (a.shape, a.dtype.name) for n, a in result.x.items()} == {
         "a": ((2,), "float64"), "b": ((1,), "float64"), "c": ((2, 1), "float64"),
     }  # fmt: skip

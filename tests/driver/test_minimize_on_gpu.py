@@ -158,3 +158,52 @@ def test_arrays_in_several_places_are_minimised_together(places, request):
     )
     for name, array in here.items():
         np.testing.assert_allclose(there[name], array, rtol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("places", [("cpu", 0), (0, "cpu"), (0, 1), (1, 0), (1, 1)], ids=str)
+def test_arrays_in_several_places_go_on_from_one_file(places, request, tmp_path):
+    cupy = request.getfixturevalue("other_device" if 1 in places else "cupy") and pytest.importorskip("cupy")
+    problem = ByName(
+        *[gpuprop.select_backend("cpu" if place == "cpu" else "gpu") for place in places],
+        devices=[nullcontext() if place == "cpu" else cupy.cuda.Device(place) for place in places],
+    )
+    run = {"fun": problem.fun, "x0": problem.x0, "jac": problem.jac, "method": GROUPS}
+    options = {"gtol": None, "xtol": 0.0, "return_best": True}
+    whole = minimize(**run, options={**options, "maxiter": 30})
+    minimize(**run, options={**options, "maxiter": 20, "checkpoint": tmp_path / "run"})
+    result = minimize(**run, options={**options, "maxiter": 30, "resume": tmp_path / "run"})
+    problem.assert_same(result.x, whole.x)
+    assert tuple(getattr(x.device, "id", "cpu") for x in result.x.values()) == places
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("here", "there"), [("cpu", "gpu"), ("gpu", "cpu")])
+def test_a_file_goes_on_where_x0_is(here, there, tmp_path):
+    path, method = tmp_path / "run", falling()
+    options = {"gtol": None, "xtol": 0.0, "return_best": True, "maxiter": 20}
+    for name, more in ((here, {"checkpoint": path}), (there, {"resume": path, "maxiter": 30})):
+        backend = gpuprop.select_backend(name)
+        problem = Quadratic(backend)
+        run = {"fun": problem.fun, "x0": backend.asarray(np.zeros(4)), "jac": problem.jac, "method": method}
+        result = minimize(**run, options={**options, **more})
+        assert isinstance(result.x, backend.xp.ndarray)
+    whole = minimize(**run, options={**options, "maxiter": 30})
+    assert result.nit == 30
+    np.testing.assert_allclose(backend.to_host(result.x), backend.to_host(whole.x), rtol=1e-12)
+
+
+@pytest.mark.gpu
+def test_a_checkpoint_alone_moves_arrays_to_the_host(transfers, tmp_path):
+    gpu = gpuprop.select_backend("gpu")
+    problem, x0 = Quadratic(gpu), gpu.asarray(np.zeros(4))
+    options = {"maxiter": 60, "check_every": 20, "gtol": None, "checkpoint": tmp_path / "run"}
+    options["checkpoint_every"] = 30
+    numbers = []
+    for history in (False, True):
+        transfers.clear()
+        minimize(problem.fun, x0, jac=problem.jac, method=falling(), options={**options, "history": history})
+        numbers.append(sorted(transfers))
+    # Two files of x and the state at 30 and 60; f and the gradient in one transfer at each check.
+    assert numbers[0] == numbers[1]
+    assert numbers[0].count(4) == 4

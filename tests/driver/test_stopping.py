@@ -106,7 +106,8 @@ def test_a_change_over_fewer_steps_than_between_checks_is_no_reason():
 
 @pytest.mark.parametrize("maxiter", [0, 1, 10, 13])
 def test_maxiter_is_the_number_of_steps(maxiter):
-    result = minimize(sum_of_squares, [5.0, 4.0], jac=twice, options={"maxiter": maxiter})
+    options = {"maxiter": maxiter}
+    result = minimize(sum_of_squares, [5.0, 4.0], jac=twice, method=RMSProp(), options=options)
     assert (result.nit, result.njev, result.status) == (maxiter, maxiter + 1, 1)
     assert result.fun == sum_of_squares(result.x)
 
@@ -154,7 +155,7 @@ def test_the_time_limit_holds_at_its_edge_and_not_before(monkeypatch, limit, eve
 
     monkeypatch.setattr(stopping.time, "perf_counter", lambda: clock[0])
     options = {"maxtime": limit, "check_every": every}
-    result = minimize(sum_of_squares, [5.0, 4.0], jac=jac, options=options)
+    result = minimize(sum_of_squares, [5.0, 4.0], jac=jac, method=RMSProp(), options=options)
     assert (result.status, result.nit) == (3, within + (limit > 3))
 
 

@@ -14,9 +14,16 @@ from typing import Any
 
 from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype, dtypes_of, real_dtype
-from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, elementwise_kernel
+from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, compute_name, elementwise_kernel
 from gpuprop.backends.gpu.machine_code import Kernel, disassemble
-from gpuprop.backends.gpu.reductions import TERMS, clip_kernel, sum_kernel
+from gpuprop.backends.gpu.reductions import (
+    TERMS,
+    clip_kernel,
+    law_kernel,
+    products_kernel,
+    sum_kernel,
+    sums_kernel,
+)
 from gpuprop.rules import Rule
 
 #: Compute capabilities, times ten: V100, T4, A100, RTX 30, RTX 40, H100, B200, RTX 50.
@@ -173,20 +180,21 @@ def reduction_sources(dtype: str) -> dict[str, str]:
     import cupy
     from cupy._core import _carray, _kernel, _scalar
 
-    element, double = cupy.dtype(dtype), cupy.dtype("float64")
-    array, indexer, number = (
-        lambda dtype: _kernel._ArgInfo(1, cupy.ndarray, dtype, 1, True, True),
-        _kernel._ArgInfo(2, _carray.Indexer, None, 1, True, True),
-        lambda dtype: _kernel._ArgInfo(3, _scalar.CScalar, cupy.dtype(dtype), 0, True, True),
-    )
+    indexer = _kernel._ArgInfo(2, _carray.Indexer, None, 1, True, True)
+
+    def info(parameter: Any, is_array: bool) -> Any:
+        kind = (1, cupy.ndarray) if is_array else (3, _scalar.CScalar)
+        return _kernel._ArgInfo(*kind, parameter.dtype, int(is_array), True, True)
+
+    compute = compute_name(dtype)
+    kernels = [*(sum_kernel(dtype, term) for term in TERMS), clip_kernel(dtype)]
+    kernels += [products_kernel(dtype), sums_kernel(), law_kernel(compute)]
     sources = {}
-    for term in TERMS:
-        kernel = sum_kernel(dtype, term)
-        infos = [array(element), number(kernel.params[1].dtype), array(double), indexer]
-        sources[kernel.name] = _code(kernel.name, kernel, infos, [element, None], [double])
-    kernel, compute = clip_kernel(dtype), compute_dtype(element)
-    infos = [array(double), number("float64"), number("float64"), array(compute), indexer]
-    sources[kernel.name] = _code(kernel.name, kernel, infos, [double, None, None], [compute])
+    for kernel in kernels:
+        inputs, outputs = kernel.params[: kernel.nin], kernel.params[kernel.nin : kernel.nargs]
+        infos = [info(one, one.raw) for one in inputs] + [info(one, True) for one in outputs]
+        types = [one.dtype if one.raw else None for one in inputs], [one.dtype for one in outputs]
+        sources[kernel.name] = _code(kernel.name, kernel, [*infos, indexer], *types)
     return sources
 
 
