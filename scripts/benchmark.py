@@ -55,6 +55,7 @@ VARIANTS = {
     "momentum+centered": lambda rates: gpuprop.RMSProp(rho=0.9999, momentum=0.9, centered=True),
     "modulus": lambda rates: gpuprop.RMSProp(second_moment="modulus"),
     "rates": lambda rates: gpuprop.RMSProp(rates),
+    "found": lambda rates: gpuprop.RMSProp("auto", momentum=0.9),
     "average": lambda rates: gpuprop.RMSProp(parameter_average=0.999),
 }
 #: Those of complex parameters, whose parts have the dtype.

@@ -110,7 +110,7 @@ class Library(ABC):
         return np.may_share_memory(a, b)
 
     def are_plainly_alike(self, one: Any, other: Any) -> bool:
-        """Whether two arrays are this library's, real, contiguous, and of one shape, dtype and device."""
+        """Whether two arrays are this library's, real, contiguous, and of one shape and dtype."""
         kind = self.xp.ndarray
         return (
             type(one) is kind
@@ -121,5 +121,4 @@ class Library(ABC):
             and one.shape == other.shape
             and one.flags.c_contiguous
             and other.flags.c_contiguous
-            and self.device_of(one) == self.device_of(other)
         )

@@ -99,16 +99,20 @@ class Former:
         return None if any(array is None for array in point.values()) else point
 
     def _check(self, optimizer: Any, x: Any) -> None:
-        former, parts = self.state.optimizer, pairs(optimizer, self.state, x)
+        former = self.state.optimizer
+        parts = [
+            (one, state._owner, state.optimizer or state._outline)
+            for one, state, _ in pairs(optimizer, self.state, x)
+        ]
         is_same = all(
-            state._owner in (None, one.rule.name) and is_like(one, state.optimizer or state._outline)
-            for one, state, _ in parts
+            owner in (None, one.rule.name) and (known is None or is_like(one, known))
+            for one, owner, known in parts
         )
         if isinstance(self.state, GroupsState):
             clip_norm = self.state._clip_norm if former is None else former.clip_norm
             is_same = is_same and optimizer.clip_norm == clip_norm
         if not is_same:
-            known = former or ", ".join(str(state.optimizer or state._outline) for _, state, _ in parts)
+            known = former or ", ".join(str(each) for *_, each in parts)
             raise ValueError(
                 f"method (with its bounds) is {optimizer!r} and that of {self.path} is {known}; they must be "
                 "the same: leave out method and bounds to go on with the file's, or name another file in "
@@ -121,7 +125,10 @@ def read(path: Any, x0: Any) -> Former | None:
     path = os.fsdecode(path)
     if not os.path.exists(path):
         return None
-    given = {"": x0} if not isinstance(x0, Mapping) else x0
+    given = {
+        name: backend_of(array).adopt("x0", array) if hasattr(array, "__dlpack__") else array
+        for name, array in (x0 if isinstance(x0, Mapping) else {"": x0}).items()
+    }
     beside = [array for array in given.values() if hasattr(array, "__dlpack__")] or [np.empty(0)]
     backends = [backend_of(array) for array in beside]
     with backends[0].on_device_of(beside[0]):

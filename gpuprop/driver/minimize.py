@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,10 +9,11 @@ from typing import Any
 from gpuprop.driver.checkpoints import read
 from gpuprop.driver.functions.callback import in_place
 from gpuprop.driver.functions.objective import Objective
+from gpuprop.driver.methods import keeping_steps, method_of
 from gpuprop.driver.options import DriverOptions
 from gpuprop.driver.points import start
 from gpuprop.driver.run import Run
-from gpuprop.optimizers import Groups, GroupsState, Optimizer, RMSProp
+from gpuprop.optimizers import Groups, Optimizer
 
 
 def minimize(
@@ -49,8 +48,10 @@ def minimize(
         Further arguments of `fun` and `jac`.
     method : Optimizer or Groups, optional
         `Groups` for a dictionary. By default that of ``options["state"]`` or of the file in
-        ``options["resume"]``, or else ``RMSProp(rate, rho=0.97, momentum=0.9, bias_correction=True)`` with
-        a rate that falls from 0.03 to 3e-8 over `maxiter` steps.
+        ``options["resume"]``, or else ``RMSProp("auto", rho=0.97, momentum=0.9, bias_correction=True)`` with
+        an `epsilon` of no effect (2**-511; 2**-63 in float32 and below), whose path does not depend on the
+        units of x and f. Where a rate is ``"auto"``, it begins from one more gradient, or a few, a little way
+        along the first step, which takes copies of x and of the state for that time.
     jac : callable ``jac(x, *args) -> array``, True, None, "2-point", "3-point" or "cs"
         The gradient, of the shape of `x0`; of complex parameters :math:`\partial f / \partial \Re x
         + i\, \partial f / \partial \Im x`. It may be a work array that your functions write to
@@ -101,9 +102,9 @@ def minimize(
             pass over memory in each evaluation: then they see the very array that is updated in
             place, and must neither write to it nor keep it.
         project : callable ``project(x)``, default None
-            Brings x (or the dictionary) to a set that is no box, in place, after each step and at the
-            start, with each step held against Ctrl-C. `xtol` tests the projected step, `gtol` the
-            gradient as it is.
+            Brings x (or the dictionary) to a set that is no box, in place: after each step, together with
+            which it is held against Ctrl-C, and at the start of a run that does not go on. `xtol` tests
+            the projected step, `gtol` the gradient as it is.
         state : State, default None
             Go on with an optimizer's state, as a result holds it, from the x of the same moment: the bits
             are those of a run that was not interrupted. It is updated in place. If a function raises,
@@ -151,8 +152,8 @@ def minimize(
 
     Notes
     -----
-    RMSProp's steps do not shrink by themselves: with a constant learning rate :math:`\eta` the
-    parameters end up moving to and fro by about :math:`\eta / 2`. Let it fall.
+    With a constant learning rate :math:`\eta` the parameters end up moving to and fro by about
+    :math:`\eta / 2`: let it fall, or let ``"auto"`` find it.
 
     References
     ----------
@@ -207,7 +208,7 @@ def minimize_by(
     former = None if chosen.resume is None else read(chosen.resume, x0)
     state = chosen.state if former is None else former.state
     if optimizer is None:
-        optimizer = _method_of(state, chosen, x0)
+        optimizer = method_of(state, chosen, x0)
     if isinstance(optimizer, Groups) != isinstance(x0, Mapping):
         raise TypeError(
             f"method is {optimizer!r} and x0 a {type(x0).__name__}; gpuprop.Groups are for a dictionary of "
@@ -219,7 +220,7 @@ def minimize_by(
             "methods are those of scipy.optimize.minimize)"
         )
     if chosen.project is not None:
-        optimizer = _keeping_steps(optimizer)
+        optimizer = keeping_steps(optimizer)
     backend, x, optimizer, state = start(x0, optimizer, bounds, state)
     arrays = x.values() if type(x) is dict else [x]
     with backend.on_device_of(next(array for array in arrays if isinstance(array, backend.xp.ndarray))):
@@ -228,32 +229,3 @@ def minimize_by(
             in_place(chosen.project, x)
         objective = Objective(fun, jac, args, x, backend, getattr(optimizer, "bounds", None), chosen.copy_x)
         return Run(optimizer, x, state, objective, chosen, callback, backend, progress).result()
-
-
-def _method_of(state: Any, options: DriverOptions, x0: Any) -> Optimizer | Groups:
-    """The optimizer of a state, or else the default one; of a dictionary, for each of its arrays."""
-    if isinstance(x0, Mapping) and not isinstance(state, GroupsState):
-        return Groups({name: _default_method(array) for name, array in x0.items()})
-    if state is None:
-        return _default_method(x0)
-    if state.optimizer is None:
-        whose = "state" if options.resume is None else f"the run in {os.fsdecode(options.resume)}"
-        raise ValueError(f"{whose} has no optimizer, as it was code when it was saved; pass method=")
-    return state.optimizer
-
-
-def _default_method(x0: Any) -> RMSProp:
-    # Epsilon only keeps 0 / 0 away: it is the root of the least number whose square is one.
-    is_single = any(name in str(getattr(x0, "dtype", "")) for name in ("float16", "float32", "complex64"))
-    epsilon = 2.0**-63 if is_single else 2.0**-511
-    return RMSProp("auto", rho=0.97, epsilon=epsilon, momentum=0.9, bias_correction=True)
-
-
-def _keeping_steps(method: Any) -> Any:
-    """The same, with each step kept where its learning rate follows them and a projection changes them."""
-    if isinstance(method, Groups):
-        each = {name: _keeping_steps(one) for name, one in method.optimizers.items()}
-        return Groups(each, clip_norm=method.clip_norm)
-    if not method._finds_rate or method._displacement:
-        return method
-    return method._replaced(bounds=(-math.inf, math.inf))

@@ -54,11 +54,12 @@ class Run:
         """Descend, and tell how it went as a `scipy.optimize.OptimizeResult`."""
         from scipy.optimize import OptimizeResult
 
-        objective, stopping, nit = self._objective, self._stopping, self._state.step
+        objective, stopping = self._objective, self._stopping
         if self._options.disp:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._options.maxiter, initial=nit, unit="step", file=sys.stderr)
+            total = self._options.maxiter
+            self._bar = tqdm(total=total, initial=stopping.first, unit="step", file=sys.stderr)
         try:
             with self._interrupts:
                 status = self._descend()
@@ -94,9 +95,8 @@ class Run:
             limit, status = stopping.limit(nit), None
             if limit is not None:
                 objective.value(x)
-            gradient = objective.gradient(
-                x
-            )  # after f, as a program may compute in `fun` what its `jac` needs
+            # After f, as a program may compute in `fun` what its `jac` needs.
+            gradient = objective.gradient(x)
             if is_due or limit is not None:
                 status = stopping.check(x, gradient, objective.value(x), nit)
                 self._report(nit, is_due)
@@ -186,13 +186,16 @@ class Run:
         if path is None or nit == self._written or not self._is_finite():
             return
         tests_step = self._options.xtol is not None and nit % stopping.every == 0
-        nfev, njev = objective.before
-        seconds = stopping.total_seconds
-        write(path, self._x, self._state, Progress(
-            nfev=nfev, njev=njev, told=nit if self._callback is None else self._callback.told,
-            seconds=seconds, rows=list(stopping.rows), before=stopping.before if tests_step else None,
-            best=self._best, best_value=self._best_value,
-        ))  # fmt: skip
+        progress = Progress(
+            *objective.before,
+            told=nit if self._callback is None else self._callback.told,
+            seconds=stopping.total_seconds,
+            rows=list(stopping.rows),
+            before=stopping.before if tests_step else None,
+            best=self._best,
+            best_value=self._best_value,
+        )
+        write(path, self._x, self._state, progress)
         self._written = nit
 
     def _is_finite(self) -> bool:
@@ -219,10 +222,8 @@ class Run:
             objective.value(self._x)
             gradient = objective.keep(self._x)
             value = self._value()
-        if (
-            self._best is not None
-            and not self._stopping.sign * (value or 0.0) <= self._stopping.sign * self._best_value
-        ):
+        sign = self._stopping.sign
+        if self._best is not None and not sign * (value or 0.0) <= sign * self._best_value:
             self._x, value, gradient = self._best, self._best_value, None
             objective.forget()
             with suppress(*self._interrupts.caught):

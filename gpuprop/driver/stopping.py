@@ -179,7 +179,7 @@ class Stopping:
             Status.NONFINITE: f"{'f or its' if f else 'The'} gradient is not finite at step {nit}: {f}the "
             f"largest component of the gradient is {self.largest}.",
             Status.INTERRUPTED: f"Interrupted from the keyboard after {nit} steps.",
-            Status.CALLBACK: f"The callback {reason} after {nit} steps.",
+            Status.CALLBACK: f"`callback` {reason} after {nit} steps.",
         }[status]
         if options.resume is None:
             return message
@@ -199,17 +199,17 @@ class Stopping:
         values = [self.sign * row[1] if by_f else row[2] for row in whole[-RECENT:]]
         what = "f" if by_f else "the gradient"
         rate = getattr(self._optimizer, "learning_rate", None)
-        is_constant = not (rate is None or callable(rate))
+        is_found = isinstance(rate, str)
+        is_constant = not (rate is None or is_found or callable(rate))
         found = trend(values)
         if found == "steady":
             up = "rising" if by_f and self.sign < 0 else "falling"
-            advice = (
-                f"; {what} was still {up} at a steady pace: a larger learning rate, or maxiter, would lead "
-                "further"
-            )
+            larger = "maxiter" if is_found else "learning rate, or maxiter,"
+            advice = f"; {what} was still {up} at a steady pace: a larger {larger} would lead further"
         elif found == "to and fro":
-            constant = "constant and " * is_constant
-            advice = f"; {what} went to and fro at the last checks: the learning rate is {constant}too large"
+            advice = f"; {what} went to and fro at the last checks"
+            if not is_found:
+                advice += f": the learning rate is {'constant and ' * is_constant}too large"
             advice += ", and one that falls (gpuprop.schedules) lets x settle" * is_constant
         else:
             advice = "; the learning rate is constant, and one that falls (gpuprop.schedules) lets x settle"

@@ -24,7 +24,7 @@ LAW = Rule(
     agreement = where(agreement == agreement, agreement, 0)
     growth = where(sizes > 0, where(agreement > 0.5, old_growth, 1), old_growth)
     factor = where(agreement > 0, 1 + 0.1 * agreement, 1 / (1 - 0.1 * agreement))
-    rate = old_rate * where(sizes > 0, where(growth > 1, growth, factor), 1)
+    rate = max(min(old_rate * where(sizes > 0, where(growth > 1, growth, factor), 1), 1e300), 1e-300)
     mean = squares / count
     scale = where(old_scale > 0, 0.97 * old_scale + 0.03 * mean, mean)
     found = where(per_gradient > 0, where(scale > 0, rate / sqrt(scale), 0), rate)

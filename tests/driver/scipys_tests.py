@@ -38,7 +38,8 @@ CHOSEN = {
         TestOptimizeResultAttributes.test_attributes_present TestAnnotations.test_callable_annotations
         test_minimize_with_scalar test_powell_output test_result_x_shape_when_len_x_is_one
         test_x_overwritten_user_function TestTnc.test_callback_shouldnt_affect_minimization
-        TestTnc.test_raising_exceptions TestSLSQP.test_gh_6676""",
+        TestTnc.test_raising_exceptions TestSLSQP.test_gh_6676
+        TestOptimizeSimple.test_callback_stopiteration TestSLSQP.test_callback""",
 }
 
 LEFT_OUT = {
@@ -101,9 +102,7 @@ LEFT_OUT = {
         TestOptimizeSimple.test_minimize_invalid_bounds TestBoundedNelderMead.test_invalid_bounds
         TestBoundedNelderMead.test_outside_bounds_warning TestOptimizeSimple.test_minimize_warnings_gh1953
         TestOptimizeSimple.test_runtime_warning TestTrustRegionSolvers.test_dogleg_user_warning""",
-    "where the driver differs: the sentence after StopIteration, and a maxiter of 100.1": """
-        TestOptimizeSimple.test_callback_stopiteration TestSLSQP.test_callback
-        test_minimize_maxiter_noninteger""",
+    "where the driver differs: a maxiter of 100.1 is refused": "test_minimize_maxiter_noninteger",
     "of other functions, which minimize is compared with or finishes": """
         TestDifferentialEvolutionSolver.test_integrality TestDifferentialEvolutionSolver.test_polish_function
         TestShgoArguments.test_21_1_jac_true TestShgoArguments.test_21_2_derivative_options

@@ -57,7 +57,7 @@ def test_true_stops_a_run_and_nothing_else_that_is_given(answer, stops):
         sum_of_squares, X0, jac=twice, method=METHOD, options={"maxiter": 3}, callback=lambda x: answer
     )
     assert (result.status, result.nit) == ((99, 1) if stops else (1, 3))
-    assert result.message.startswith("The callback returned True after 1 steps.") == stops
+    assert result.message.startswith("`callback` returned True after 1 steps.") == stops
 
 
 def test_a_tolerance_that_is_met_comes_before_the_callbacks_word():

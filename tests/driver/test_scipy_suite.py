@@ -20,10 +20,9 @@ import scipy.optimize
 from scipys_tests import CHOSEN, LEFT_OUT, SLOW, WITH, WRITTEN_FOR
 
 import gpuprop
-from gpuprop.schedules import exponential_decay
 
-STEPS = 3000
-METHOD = gpuprop.RMSProp(exponential_decay(0.1, STEPS, 1e-8), rho=0.97, momentum=0.9, bias_correction=True)
+STEPS = 10_000
+METHOD = gpuprop.RMSProp("auto", rho=0.97, epsilon=2**-511, momentum=0.9, bias_correction=True)
 #: Where a test gives none. A quasi-Newton method, which SciPy's tolerances are made for, ends far within its
 #: gtol, and a first-order method just within. Differences know a gradient to about 1e-8 of f.
 GTOL, GTOL_BY_DIFFERENCES = 1e-8, 1e-7

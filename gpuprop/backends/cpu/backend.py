@@ -33,6 +33,7 @@ class CPUBackend(Backend):
         self._plain = NumPyBackend()
         #: For contiguous arrays, by what is the same for all shapes.
         self._vectors: dict[tuple[Rule, str, Mode], Loops] = {}
+        self._find: Any = None
         self._plans: dict[tuple[Any, ...], Plan | RowPlan] = {}
 
     def empty_like(self, x: Any, dtype: np.dtype | None = None) -> Any:
@@ -161,9 +162,9 @@ class CPUBackend(Backend):
     ) -> tuple[Any, Any]:  # fmt: skip
         row, count = step % 2, grad.size
         if grad.ndim == last.ndim == 1 and 0 < count <= reductions.BLOCK and grad.dtype.itemsize > 2:
+            self._find = self._find or reductions.find_at_once()
             try:
-                find = reductions.find_at_once()
-                return find(grad, last, tuning, row, sign, count, momentum, per_gradient)
+                return self._find(grad, last, tuning, row, sign, count, momentum, per_gradient)
             except TypeError as error:
                 if "No matching definition" not in str(error):
                     raise

@@ -33,7 +33,8 @@ def sums_of_products(one: np.ndarray, other: np.ndarray) -> tuple[float, ...]:
 
     What is not finite is left out.
     """
-    return _sums(_products, (one, other))
+    sums = _sums(_products, (one, other))
+    return sums if all(map(math.isfinite, sums)) else _sums(_finite_products, (one, other))
 
 
 def _sums(terms: Any, arrays: tuple[np.ndarray, ...]) -> tuple[float, ...]:
@@ -76,7 +77,7 @@ def _exact_sum(sums: np.ndarray) -> float:
 def _compiled(terms: Any, kind: str) -> tuple[Callable[..., Any], ...]:
     """Sums of one block, of some, of all in parallel, and of a strided array."""
     load = {"float16": from_half, "bfloat16": from_brain}.get(kind, as_it_is)
-    pairs = terms is _products
+    pairs = terms in (_products, _finite_products)
 
     # Free to add in any order, and so to vectorise; the order is that of the one compiled code.
     if pairs:
@@ -146,6 +147,11 @@ def _finite_square(v):
 
 @njit
 def _products(a, b):
+    return a * b, abs(a * b), a * a
+
+
+@njit
+def _finite_products(a, b):
     product, square = a * b, a * a
     product = product if product - product == 0.0 else 0.0
     return product, abs(product), square if square - square == 0.0 else 0.0
@@ -173,10 +179,12 @@ def law() -> Callable[..., tuple[float, float]]:
 @cache
 def find_at_once() -> Callable[..., tuple[float, float]]:
     """The sums of products of two short vectors and the law in one call, for the rest as `law`."""
-    one, law_of = _compiled(_products, "")[0], law()
+    one, finite, law_of = _compiled(_products, "")[0], _compiled(_finite_products, "")[0], law()
 
     def find(grad, last, tuning, row, sign, count, momentum, per_gradient):
         products, sizes, squares = one((grad, last))
+        if not (math.isfinite(sizes) and math.isfinite(squares)):
+            products, sizes, squares = finite((grad, last))
         return law_of(products, sizes, squares, tuning, row, sign, count, momentum, per_gradient)
 
     numbers: Any = types.Array(types.float64, 2, "C")

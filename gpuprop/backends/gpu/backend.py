@@ -213,6 +213,9 @@ class GPUBackend(Backend):
     def device_of(self, array: Any) -> int:
         return array.data.device_id
 
+    def are_plainly_alike(self, one: Any, other: Any) -> bool:
+        return super().are_plainly_alike(one, other) and one.data.device_id == other.data.device_id
+
     def on_device_of(self, array: Any) -> Any:
         return array.device
 

@@ -37,7 +37,7 @@ class Callback:
         try:
             answer = self._function(intermediate_result=given) if is_new else self._function(given)
         except StopIteration:
-            answer, self.reason = True, "raised StopIteration"
+            answer, self.reason = True, "raised `StopIteration`"
         self.told = nit
         # An array, as of a plot's or a list's method that gives something, is no answer.
         if answer is True or (isinstance(answer, np.bool_) and answer):

@@ -62,9 +62,9 @@ class State:
         #: Of a learning rate that is found: a row for steps of even numbers, and one for those of odd ones,
         #: which is written before the step that makes it count.
         self._tuning = tuning
+        self.backend = backend
         self.step = step
         self.rate_scale = rate_scale
-        self.backend = backend
         self.extras = dict(extras or {})
         self._names: tuple[str, ...] = ()
         self._skipped_before = skipped
@@ -97,7 +97,8 @@ class State:
         if not 0 <= number <= 2**53:
             raise ValueError(f"step is {value!r}; it must be a whole number of at least 0, and at most 2**53")
         if self._tuning is not None:
-            self._tuning[number % 2] = self._tuning[self.step % 2]
+            with self.backend.on_device_of(self._tuning):
+                self._tuning[number % 2] = self._tuning[self.step % 2]
         self._clock[:] = number
 
     @property
@@ -121,9 +122,9 @@ class State:
     def found_rate(self, value: float) -> None:
         if self._tuning is None:
             raise ValueError("found_rate is None, as the learning rate is given; it is set with 'auto' alone")
-        self._tuning[:, :2] = self.backend.asarray(
-            np.array([number("found_rate", value, positive=True), SLOW])
-        )
+        rate = number("found_rate", value, positive=True)
+        with self.backend.on_device_of(self._tuning):
+            self._tuning[:, :2] = self.backend.asarray(np.array([rate, SLOW]))
 
     @property
     def _owner(self) -> str | None:
@@ -144,7 +145,10 @@ class State:
         """What a copy starts from: counters of its own, and the arrays of this one."""
         content = {name: value for name, value in vars(self).items() if name != "_clock"}
         content |= {"step": self.step, "_skipped_before": self.skipped, "_workspace": None}
-        return content | {"_tuning": None if self._tuning is None else self._tuning.copy()}
+        if self._tuning is not None:
+            with self.backend.on_device_of(self._tuning):
+                content["_tuning"] = self._tuning.copy()
+        return content
 
     def __setstate__(self, content: dict[str, Any]) -> None:
         content = {"_rate_scale": 1.0, "_tuning": None} | content  # which 0.1.0 did not have

@@ -102,6 +102,11 @@ class Stepping(ABC):
         return self.nonfinite == "propagate" and self.clip_norm is None and not self._finds_rate
 
     @cached_property
+    def _only_finds(self) -> bool:
+        """Whether nothing but the finding of a rate comes before the launch, and that counts nothing."""
+        return self._finds_rate and self.nonfinite == "propagate" and self.clip_norm is None
+
+    @cached_property
     def _kept(self) -> tuple[str, ...]:
         """The names of the arrays of a state."""
         return self.rule.writes[1:]
