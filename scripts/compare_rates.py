@@ -48,7 +48,11 @@ METHODS: dict[str, Callable[..., Any]] = {
     "RMSProp": partial(gpuprop.RMSProp, rho=0.97, momentum=0.9, bias_correction=True, epsilon=tiny),
     "Adam": partial(gpuprop.Adam, epsilon=tiny),
     "SGD": partial(gpuprop.SGD, momentum=0.9),
+    "RMSProp-plain": partial(gpuprop.RMSProp, rho=0.97, bias_correction=True, epsilon=tiny),
+    "SGD-plain": gpuprop.SGD,
+    "AdaGrad": partial(gpuprop.AdaGrad, epsilon=tiny),
 }
+WITH_MOMENTUM = ("RMSProp", "Adam", "SGD")
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -56,7 +60,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     option = parser.add_argument
     names, methods = list(PROBLEMS), list(METHODS)
     option("--problems", choices=names, nargs="+", default=names, metavar="NAME", help=", ".join(names))
-    option("--methods", choices=methods, nargs="+", default=methods, metavar="NAME", help=", ".join(methods))
+    option(
+        "--methods", choices=methods, nargs="+", default=WITH_MOMENTUM, metavar="NAME",
+        help=f"{', '.join(methods)} (default: the first three, which have momentum)",
+    )  # fmt: skip
     option(
         "--steps", type=lambda t: whole(t, 1), nargs="+", default=[100, 1000], metavar="N",
         help="gradients of a run (default: 100 1000)",

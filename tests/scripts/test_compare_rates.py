@@ -8,7 +8,7 @@ import sys
 import compare_rates
 import numpy as np
 import pytest
-from compare_rates import METHODS, RATES, automatic, by_hand, main, score
+from compare_rates import METHODS, RATES, WITH_MOMENTUM, automatic, by_hand, main, score
 from problems import PROBLEMS, Logistic, Quadratic
 
 import gpuprop
@@ -84,7 +84,7 @@ def test_minimize_with_a_given_rate_goes_where_steps_by_hand_go(name, seed):
     assert (values, first) == (by_hand(problem, optimizer, [4, 20], seed), 0)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", WITH_MOMENTUM)
 def test_all_gradients_count(name):
     problem, points = PROBLEMS["factorisation"](), []
 
@@ -152,7 +152,9 @@ def test_the_table_says_what_the_json_says(run):
     tables = cells(text)
     assert report["gradients"] == [6, 30]
     assert list(report["problems"]) == ["quadratic", "factorisation"]
-    assert list(tables) == [f"{name}: f after {count} gradients" for name in METHODS for count in (6, 30)]
+    assert list(tables) == [
+        f"{name}: f after {count} gradients" for name in WITH_MOMENTUM for count in (6, 30)
+    ]
     for place, (title, table) in enumerate(tables.items()):
         name, scores = title.split(":")[0], []
         for problem in report["problems"].values():
@@ -233,13 +235,13 @@ def test_bad_input_is_one_line_and_exit_2(arguments, words, capsys):
 
 @pytest.mark.slow
 def test_the_automatic_rate_is_near_the_best_of_26(tmp_path):
-    """What the guide claims. (The large Rosenbrock function takes as long as all the others.)"""
+    """What the guide claims. (The two that are left out take as long as the others together.)"""
     pytest.importorskip("sklearn")
     file = tmp_path / "report.json"
-    assert main(["--problems", *PROBLEMS.keys() - {"rosenbrock1e5"}, "--json", str(file)]) == 0
+    assert main(["--problems", *PROBLEMS.keys() - {"rosenbrock1e5", "photograph"}, "--json", str(file)]) == 0
     report = json.loads(file.read_text())
     assert not report["left_out"]
-    for name in METHODS:
+    for name in WITH_MOMENTUM:
         rows = [problem["methods"][name]["f"] for problem in report["problems"].values()]
         assert not any(row["lost"] for pair in rows for row in pair)
         for scores in zip(*([row["score"] for row in pair] for pair in rows), strict=True):
