@@ -129,6 +129,7 @@ def main(process, interrupts):
     gpuprop.set_num_threads(2)
     start = np.linspace(-1, 3, SIZE)
     optimizers = [RMSProp(0.1, momentum=0.9), Adam(0.1, nonfinite="skip"), RMSProp(0.1, clip_norm=1e3)]
+    optimizers.append(RMSProp("auto", momentum=0.9))
     if process == "forked":
         optimizers[0].step(start.copy(), start, optimizers[0].init(start))  # the parent has used OpenMP
         child = os.fork()

@@ -20,6 +20,7 @@ OPTIMIZERS = {
     "schedule": Adam(schedules.linear_schedule(0.1, 0.0, 100)),
     "guarded": RMSProp(clip_norm=1.0, nonfinite="skip"),
     "no state": SGD(),
+    "found": RMSProp("auto", momentum=0.9),
 }
 
 
@@ -72,7 +73,7 @@ def test_a_step_is_all_or_nothing_at_every_instruction(backend, name, layout, st
 
     def content(x, state):
         arrays = [x, *state.arrays.values()]
-        counts = state.step, state.skipped, state._clock.tolist()
+        counts = state.step, state.skipped, state._clock.tolist(), state.found_rate
         return repr([backend.to_host(a).tolist() for a in arrays]), counts
 
     def undisturbed():

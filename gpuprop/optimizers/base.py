@@ -9,7 +9,7 @@ from gpuprop.backends import Backend, backend_of
 from gpuprop.backends.checks import check_array, checked, dtypes_of
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
-from gpuprop.optimizers.steps.finding import with_rate
+from gpuprop.optimizers.steps.finding import found_at_once, with_rate
 from gpuprop.optimizers.steps.parts import part_of
 from gpuprop.optimizers.steps.stepping import Stepping
 from gpuprop.rules.composition import direction_of, needs_parameters
@@ -116,7 +116,9 @@ class Optimizer(Stepping):
                 backend.update(rule, arrays, scalars, state._clock, state._workspace.skipped)
                 return
         if at is None and self._only_finds and state.optimizer is self and state._workspace is not None:
-            scalars = with_rate(self, rule, arrays, self._scalars_of(state, x), state, None)
+            scalars = found_at_once(self, arrays, state) or with_rate(
+                self, rule, arrays, self._scalars_of(state, x), state, None
+            )
             backend.update(rule, arrays, scalars, state._clock)
             return
         if at is not None:

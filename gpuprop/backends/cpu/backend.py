@@ -160,18 +160,35 @@ class CPUBackend(Backend):
         self, grad: Any, last: Any, tuning: Any, step: int, sign: float, momentum: float,
         per_gradient: bool, workspace: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
-        row, count = step % 2, grad.size
-        if grad.ndim == last.ndim == 1 and 0 < count <= reductions.BLOCK and grad.dtype.itemsize > 2:
-            self._find = self._find or reductions.find_at_once()
-            try:
-                return self._find(grad, last, tuning, row, sign, count, momentum, per_gradient)
-            except TypeError as error:
-                if "No matching definition" not in str(error):
-                    raise
+        found = self.find_at_once(grad, last, tuning, step, sign, momentum, per_gradient)
+        if found is not None:
+            return found
         if not _converts(grad.dtype):
             grad, last = grad.astype(np.float32), last.astype(np.float32)
         sums = reductions.sums_of_products(grad, last)
-        return reductions.law()(*sums, tuning, row, sign, max(count, 1), momentum, per_gradient)
+        count = max(grad.size, 1)
+        return reductions.law()(*sums, tuning, step % 2, sign, count, momentum, per_gradient)
+
+    def find_at_once(
+        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, momentum: float, per_gradient: bool
+    ) -> tuple[float, float] | None:
+        """As `find_rate`, of short vectors in one compiled call; None of all else."""
+        if not (
+            type(grad) is type(last) is np.ndarray
+            and grad.dtype is last.dtype
+            and grad.ndim == 1
+            and grad.shape == last.shape
+            and 0 < grad.size <= reductions.BLOCK
+            and grad.dtype.itemsize > 2
+        ):
+            return None
+        self._find = self._find or reductions.find_at_once()
+        try:
+            return self._find(grad, last, tuning, step & 1, sign, grad.size, momentum, per_gradient)
+        except TypeError as error:  # as of complex numbers, or what is not aligned
+            if "No matching definition" not in str(error):
+                raise
+            return None
 
 
 def _converts(dtype: np.dtype) -> bool:

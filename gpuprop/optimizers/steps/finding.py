@@ -15,7 +15,7 @@ def with_rate(
     optimizer: Any, rule: Rule, arrays: Any, scalars: Sequence[Any], state: State, rows: Any
 ) -> tuple[Any, ...]:
     """The scalars of a step with the learning rate, and the momentum, that are found for it."""
-    followed, rate, average = _places(rule, *optimizer._followed)
+    followed, rate, average = places(rule, *optimizer._followed)
     grad, last = arrays[0], arrays[followed]
     backend, new = state.backend, list(scalars)
     if rows is not None or not backend.are_plainly_alike(grad, last):
@@ -33,8 +33,30 @@ def with_rate(
     return tuple(new)
 
 
+def found_at_once(optimizer: Any, arrays: Any, state: State) -> list[float] | None:
+    """As `with_rate`, of short vectors on the host; None where anything is out of the ordinary."""
+    template, backend, step = optimizer._template, state.backend, state._clock.item(1)
+    if template is None or state._rate_scale != 1.0 or backend.name != "cpu":
+        return None
+    followed, rate, average = optimizer._places
+    scalars, by_name = template[0].copy(), template[1]
+    found = backend.find_at_once(
+        arrays[0], arrays[followed], state._tuning, step, optimizer._sign,
+        1.0 if average is None else scalars[average], optimizer._per_gradient,
+    )  # fmt: skip
+    if found is None:
+        return None
+    for name, value in optimizer._corrections(step).items():
+        scalars[by_name[name]] = value
+    if average is None:
+        scalars[rate] = found[0]
+    else:
+        scalars[rate], scalars[average] = found
+    return scalars
+
+
 @cache
-def _places(rule: Rule, followed: str, average: str | None) -> tuple[int, int, int | None]:
+def places(rule: Rule, followed: str, average: str | None) -> tuple[int, int, int | None]:
     """Where, among the arrays and the scalars of a rule, is what the finding of a rate is about."""
     place = rule.scalars.index(average) if average in rule.scalars else None
     return rule.arrays.index(followed), rule.scalars.index("learning_rate"), place

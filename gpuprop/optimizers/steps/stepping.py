@@ -12,7 +12,7 @@ from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real, check_array, checked
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
-from gpuprop.optimizers.steps.finding import with_rate
+from gpuprop.optimizers.steps.finding import places, with_rate
 from gpuprop.rules import NEUTRAL, Rule
 from gpuprop.rules.folding import fold
 
@@ -105,6 +105,14 @@ class Stepping(ABC):
     def _only_finds(self) -> bool:
         """Whether nothing but the finding of a rate comes before the launch, and that counts nothing."""
         return self._finds_rate and self.nonfinite == "propagate" and self.clip_norm is None
+
+    @cached_property
+    def _places(self) -> tuple[int, int, int | None]:
+        return places(self.rule, *self._followed)
+
+    @cached_property
+    def _sign(self) -> float:
+        return -1.0 if self.maximize else 1.0
 
     @cached_property
     def _kept(self) -> tuple[str, ...]:
@@ -230,7 +238,3 @@ class Stepping(ABC):
         if state._workspace is None:  # the state was made for, or saved by, another optimizer
             x = checked(state.backend, rule, arrays, rows)[len(rule.reads)]
             state._workspace = state.backend.workspace(x)
-
-    @property
-    def _sign(self) -> float:
-        return -1.0 if self.maximize else 1.0

@@ -1,0 +1,83 @@
+"""A learning rate that is found on a GPU: nobody waits, nothing is captured, each device has its own."""
+
+import copy
+
+import numpy as np
+import pytest
+from found_rates import FOUR, KINDS, target_slope, walked
+
+from gpuprop import SGD, AdaGrad, RMSProp, select_backend
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "sgd", "adam"])
+def test_on_a_gpu_nobody_waits_and_no_memory_is_asked_for(cupy, requests, monkeypatch, name):
+    optimizer = KINDS[name]
+    x, grad = cupy.ones(100_000, "float32"), cupy.ones(100_000, "float32")
+    state = optimizer.init(x)
+    optimizer.step(x, grad, state)
+
+    def waits(*arguments, **options):
+        raise AssertionError("a step waits for the device")
+
+    for owner, function in (
+        (cupy.cuda.runtime, "deviceSynchronize"), (cupy.cuda.runtime, "streamSynchronize"),
+        (cupy.cuda.runtime, "eventSynchronize"), (cupy.cuda.runtime, "memcpy"),
+    ):  # fmt: skip
+        monkeypatch.setattr(owner, function, waits)
+    with requests:
+        for _ in range(10):
+            optimizer.step(x, grad, state)
+        assert requests.count == 0
+
+
+@pytest.mark.parametrize("optimizer", [RMSProp("auto", momentum=0.9), SGD("auto"), AdaGrad("auto")])
+def test_the_finding_of_a_rate_is_not_captured(cupy, optimizer):
+    x, grad = cupy.ones(5), cupy.ones(5)
+    state = optimizer.init(x)
+    optimizer.step(x, grad, state)
+    before, rate = x.get(), state.found_rate
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        with pytest.raises(RuntimeError, match="captured into a CUDA graph"):
+            optimizer.step(x, grad, state)
+        stream.end_capture().launch(stream)
+    stream.synchronize()
+    np.testing.assert_array_equal(x.get(), before)
+    assert (state.step, state.found_rate) == (1, rate)
+
+
+@pytest.mark.parametrize("name", ["rmsprop", "sgd"])
+def test_arrays_of_another_device(cupy, other_device, tmp_path, name):
+    optimizer, gpu = KINDS[name], select_backend("gpu")
+    points, rates, _ = walked(optimizer, gpu, FOUR, target_slope, 8)
+    with other_device:
+        x = cupy.asarray(FOUR)
+    state = optimizer.init(x)
+
+    def step(x, state):
+        with other_device:
+            grad = cupy.asarray(target_slope(cupy.asnumpy(x)))
+        optimizer.step(x, grad, state)
+
+    for _ in range(4):
+        step(x, state)
+    assert state.found_rate == rates[3]
+    state.step = 5
+    state.step = 4
+    state.save(tmp_path / "state")
+    with other_device:
+        kept = x.copy()
+    for other in (copy.deepcopy(state), state):
+        with other_device:
+            other_x = kept.copy()
+        for _ in range(4):
+            step(other_x, other)
+        with other_device:
+            np.testing.assert_array_equal(other_x.get(), points[7])
+        assert other.found_rate == rates[7]
+    state.found_rate = 0.5
+    assert state.found_rate == 0.5
+    assert cupy.cuda.runtime.getDevice() == 0
