@@ -15,6 +15,7 @@ SCRIPTS = Path(command_line.__file__).parent
 COMMANDS = {
     "run_quadratic.py": "--device numpy",
     "compare_optimizers.py": "--device numpy --steps 3 --problems saddle",
+    "compare_rates.py": "--problems quadratic --methods SGD --steps 3",
     "benchmark.py": "--device cpu --sizes 10 --rounds 1 --contenders gpuprop",
     "inspect_kernels.py": "--rules sgd --dtypes float32 --architectures sm_90",
     "deblur.py": "--steps 2",
