@@ -124,7 +124,7 @@ def test_a_start_that_is_a_minimum_is_not_searched():
         ([0.0, 5.0], (0, 5)), ([1.0, 2.0], [(1, 1), (None, None)]),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("target", [(2.0, 1.0), (-2.0, 1.0), (-1.0, -1.0), (7.0, 8.0), (4e3, 1.0)])
+@pytest.mark.parametrize("target", [(2.0, 1.0), (-1.0, -1.0), (4e3, 1.0)])
 def test_from_a_bound_and_to_it(start, bounds, target):
     result = minimize(
         lambda x: float(np.sum((x - target) ** 2)), start, jac=lambda x: 2 * (x - target), bounds=bounds
@@ -136,7 +136,9 @@ def test_from_a_bound_and_to_it(start, bounds, target):
     np.testing.assert_allclose(result.x, np.clip(target, lower, upper), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize(
+    "dtype", ["float64", *(pytest.param(d, marks=pytest.mark.slow) for d in ("float32", "float16"))]
+)
 def test_a_slope_that_never_bends_ends_at_a_bound(dtype):
     start = np.array([1, 2, 0], dtype)
     result = minimize(

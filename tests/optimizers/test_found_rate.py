@@ -74,8 +74,7 @@ def by_hand(name, x, gradient):
     return np.array(points), np.array(rates)
 
 
-FIRST = [("rmsprop", "float64"), ("sgd", "complex128"), ("sgd", "float64"), ("sgd", "float32")]
-FIRST += [("adam", "float64"), ("bounds", "float64")]
+FIRST = [("rmsprop", "float64"), ("sgd", "complex128"), ("adam", "float64"), ("bounds", "float64")]
 
 
 @pytest.mark.parametrize(
