@@ -177,7 +177,7 @@ def _part(
             chosen,
             skipped=part["skipped"],
             rate_scale=part["rate_scale"],
-            tuning=chosen.asarray(np.array([part["tuning"]] * 2)) if "tuning" in part else None,
+            tuning=chosen.asarray(np.array([part["tuning"]] * 2, np.float64)) if "tuning" in part else None,
             rule_name=None if is_whole else rule,
             outline=None if is_whole else optimizer,
         )

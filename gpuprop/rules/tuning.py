@@ -14,6 +14,8 @@ from gpuprop.rules.rule import Rule
 #: Found. Comput. Math. 15, 2015, whose restart is a whole one). As long as the gradient agrees from the start
 #: on, the rate is multiplied by `growth`, for its scale is not known yet. Plain gradient descent, whose steps
 #: are as long as the gradient, is `per_gradient`: its rate is divided by the gradient's root mean square.
+#: `momentum` is 1 where there is no average of gradients, which could end steps that have gone astray: then
+#: the rate brakes where nearly all components have turned.
 LAW = Rule(
     "learning_rate",
     ("products", "sizes", "squares", "old_rate", "old_growth", "old_scale"),
@@ -23,10 +25,11 @@ LAW = Rule(
     agreement = where(sizes > 0, products / sizes, 0)
     agreement = where(agreement == agreement, agreement, 0)
     growth = where(sizes > 0, where(agreement > 0.5, old_growth, 1), old_growth)
-    factor = where(agreement > 0, 1 + 0.1 * agreement, 1 / (1 - 0.1 * agreement))
+    brake = where(momentum < 1, 0, 5 * max(-0.8 - agreement, 0))
+    factor = where(agreement > 0, 1 + 0.1 * agreement, 1 / (1 - 0.1 * agreement + brake))
     rate = max(min(old_rate * where(sizes > 0, where(growth > 1, growth, factor), 1), 1e300), 1e-300)
     mean = squares / count
-    scale = where(old_scale > 0, 0.97 * old_scale + 0.03 * mean, mean)
+    scale = min(where(old_scale > 0, 0.97 * old_scale + 0.03 * mean, mean), 1e300)
     found = where(per_gradient > 0, where(scale > 0, rate / sqrt(scale), 0), rate)
     damped = momentum * (1 + 0.25 * min(agreement, 0))
     """,

@@ -16,16 +16,20 @@ class Rate:
         self.rate = (abs(x).max() or 1.0) / 2**20
         self.growth, self.scale = 8.0, 0.0
 
-    def find(self, g, last, momentum=0.0):
-        """For a gradient and what the last step went along: the rate of this step, and its momentum."""
+    def find(self, g, last, momentum=None):
+        """For a gradient and what the last step went along: the rate of this step, and its momentum.
+
+        Where there is none, the rate brakes harder.
+        """
         turned, size, mean = (g * last).sum(), abs(g * last).sum(), (g * g).mean()
         agreement = turned / size if size else 0.0
         if size:
             self.growth = self.growth if agreement > 0.5 else 1.0
-            slow = 1 + agreement / 10 if agreement > 0 else 1 / (1 - agreement / 10)
+            brake = 5 * (-agreement - 0.8) if momentum is None and agreement < -0.8 else 0
+            slow = 1 + agreement / 10 if agreement > 0 else 1 / (1 - agreement / 10 + brake)
             self.rate *= self.growth if self.growth > 1 else slow
         self.scale = 0.97 * self.scale + 0.03 * mean if self.scale else mean
-        return self.rate, momentum * (1 + min(agreement, 0) / 4)
+        return self.rate, (momentum or 0) * (1 + min(agreement, 0) / 4)
 
     @property
     def for_descent(self):

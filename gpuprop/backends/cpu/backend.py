@@ -15,7 +15,7 @@ from gpuprop.backends.checks import adopted, checked, dtypes_of
 from gpuprop.backends.cpu import reductions, threads
 from gpuprop.backends.cpu.intrinsics import converts_half
 from gpuprop.backends.cpu.layouts import Plan, RowPlan, are_alike, as_bits, plan_of, plan_of_rows
-from gpuprop.backends.cpu.loops import Loops
+from gpuprop.backends.cpu.loops import SERIAL_BYTES, Loops
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
 
@@ -176,12 +176,15 @@ class CPUBackend(Backend):
         if not (
             type(grad) is type(last) is np.ndarray
             and grad.dtype is last.dtype
-            and grad.ndim == 1
             and grad.shape == last.shape
-            and 0 < grad.size <= reductions.BLOCK
+            and 0 < grad.nbytes <= SERIAL_BYTES
             and grad.dtype.itemsize > 2
         ):
             return None
+        if grad.ndim != 1:
+            if not (grad.flags.c_contiguous and last.flags.c_contiguous):
+                return None
+            grad, last = grad.reshape(-1), last.reshape(-1)
         self._find = self._find or reductions.find_at_once()
         try:
             return self._find(grad, last, tuning, step & 1, sign, grad.size, momentum, per_gradient)

@@ -178,13 +178,17 @@ def law() -> Callable[..., tuple[float, float]]:
 
 @cache
 def find_at_once() -> Callable[..., tuple[float, float]]:
-    """The sums of products of two short vectors and the law in one call, for the rest as `law`."""
+    """The sums of products of two vectors and the law in one call, on one thread; for the rest as `law`."""
     one, finite, law_of = _compiled(_products, "")[0], _compiled(_finite_products, "")[0], law()
 
     def find(grad, last, tuning, row, sign, count, momentum, per_gradient):
-        products, sizes, squares = one((grad, last))
-        if not (math.isfinite(sizes) and math.isfinite(squares)):
-            products, sizes, squares = finite((grad, last))
+        products, sizes, squares = 0.0, 0.0, 0.0
+        for start in range(0, len(grad), BLOCK):
+            vectors = grad[start : start + BLOCK], last[start : start + BLOCK]
+            product, size, square = one(vectors)
+            if not (math.isfinite(size) and math.isfinite(square)):
+                product, size, square = finite(vectors)
+            products, sizes, squares = products + product, sizes + size, squares + square
         return law_of(products, sizes, squares, tuning, row, sign, count, momentum, per_gradient)
 
     numbers: Any = types.Array(types.float64, 2, "C")

@@ -9,8 +9,8 @@ from typing import Any
 from gpuprop.backends.checks import as_real
 from gpuprop.driver.functions.objective import Objective
 
-#: Gradients that are spent on it, for each array; most take one.
-MOST = 8
+#: Gradients that are spent on it, for each array, after the first one or two; most take none.
+MOST = 7
 #: The relative distance between neighbouring numbers, by the bytes of one.
 _SPACING = {2: 2.0**-8, 4: 2.0**-23, 8: 2.0**-52}
 
@@ -23,8 +23,10 @@ def find_first_rates(optimizer: Any, state: Any, x: Any, objective: Objective) -
     those of mini-batches, the rate begins as in steps alone, from far below.
     """
     gradient, value = objective.keep(x), objective.value(x)
+    # Differences of f know half of the digits.
+    power = 0.5 if objective.evaluations > 1 else 1.0
     if type(x) is not dict:
-        _find(optimizer, state, x, gradient, objective.gradient_elsewhere, value)
+        _find(optimizer, state, x, gradient, objective.gradient_elsewhere, value, power)
         return
     for name, array in x.items():
         if gradient[name] is not None:
@@ -32,45 +34,55 @@ def find_first_rates(optimizer: Any, state: Any, x: Any, objective: Objective) -
             def along(trial: Any, name: str = name) -> Any:
                 return objective.gradient_elsewhere(x | {name: trial})[name]
 
-            _find(optimizer.optimizers[name], state[name], array, gradient[name], along, value)
+            _find(optimizer.optimizers[name], state[name], array, gradient[name], along, value, power)
 
 
 def _find(
-    optimizer: Any, state: Any, x: Any, gradient: Any, gradient_at: Callable[[Any], Any], value: Any
-) -> None:
+    optimizer: Any, state: Any, x: Any, gradient: Any, gradient_at: Callable[[Any], Any], value: Any,
+    power: float,
+) -> None:  # fmt: skip
     if not optimizer._finds_rate:
         return
     backend, xp = state.backend, state.backend.xp
     # Later steps are longer than the first, by what momentum adds to them.
     share = (1 - getattr(optimizer, "momentum", 0.0)) / 2
-    real = as_real(backend, x)
-    spacing = _SPACING[real.dtype.itemsize]
+    real, slope = as_real(backend, x), as_real(backend, gradient)
+    spacing = _SPACING[real.dtype.itemsize] ** power
+
+    def bend_at(length: float) -> float:
+        """How much of the slope along a first step of this length is gone at its end; NaN where none is."""
+        trial, there = x.copy(), optimizer.init(x, backend=backend)
+        there.found_rate = length
+        optimizer.step(trial, gradient, there)
+        moved = real - as_real(backend, trial)
+        first = _dot(xp, slope, moved)
+        return abs(1 - _dot(xp, as_real(backend, gradient_at(trial)), moved) / first) if first else math.nan
+
     with backend.on_device_of(x):
-        scale = _scale(xp, real, as_real(backend, gradient), value)
-        length, last_bend, in_vain = scale * spacing**0.5, math.inf, 0
+        scale = _scale(xp, real, slope, value)
+        length = scale * spacing**0.5
+        bend = bend_at(length)
+        if not bend <= spacing**0.25:
+            # So much, so near: it is less still nearer, unless each gradient is of another mini-batch.
+            length /= 16
+            last, bend = bend, bend_at(length)
+            if bend > last / 4:
+                return
         for _ in range(MOST):
-            if not 0 < length < math.inf or in_vain == 3:
+            if math.isnan(bend):
                 return
-            trial, there = x.copy(), optimizer.init(x, backend=backend)
-            there.found_rate = length
-            optimizer.step(trial, gradient, there)
-            moved = real - as_real(backend, trial)
-            slope = _dot(xp, as_real(backend, gradient), moved)
-            if not slope:
-                return
-            bend = abs(1 - _dot(xp, as_real(backend, gradient_at(trial)), moved) / slope)
-            if not bend <= 0.5:  # too far; or each gradient is another, as of mini-batches
-                in_vain += not bend < last_bend / 2
-                length *= max(0.25 / bend, 2.0**-20) if bend < math.inf else 2.0**-20
-            elif bend < spacing**0.5 / 8:  # too near to tell
-                length *= min(spacing**0.375 / bend, 2.0**20) if bend else 2.0**20
+            if bend > 0.5:
+                length *= max(0.25 / bend, 2.0**-20)  # too far
+            elif bend < spacing**0.5 / 8:
+                length *= min(spacing**0.375 / bend, 2.0**20) if bend else 2.0**20  # too near to tell
+            elif share * length / bend > max(2 * length, scale):
+                length *= share / bend  # farther than it has looked
             else:
-                first = share * length / bend
-                if first <= max(2 * length, scale / 8):
-                    state.found_rate = first
-                    return
-                length = first  # farther than it has looked
-            last_bend = bend
+                state.found_rate = share * length / bend
+                return
+            if not 0 < length < scale / spacing**0.5:
+                return
+            bend = bend_at(length)
         state.found_rate = share * length
 
 

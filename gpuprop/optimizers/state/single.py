@@ -98,7 +98,7 @@ class State:
             raise ValueError(f"step is {value!r}; it must be a whole number of at least 0, and at most 2**53")
         if self._tuning is not None:
             with self.backend.on_device_of(self._tuning):
-                self._tuning[number % 2] = self._tuning[self.step % 2]
+                self._tuning[:] = self._tuning[self.step % 2].copy()
         self._clock[:] = number
 
     @property

@@ -18,11 +18,13 @@ def with_rate(
     followed, rate, average = places(rule, *optimizer._followed)
     grad, last = arrays[0], arrays[followed]
     backend, new = state.backend, list(scalars)
-    if rows is not None or not backend.are_plainly_alike(grad, last):
+    if rows is not None or state._tuning is None or not backend.are_plainly_alike(grad, last):
         arrays = checked(backend, rule, arrays, rows)
         grad, last = arrays[0], arrays[followed]
         last = last if rows is None else last[rows]
         grad, last = as_real(backend, grad), as_real(backend, last)
+        if state._tuning is None:  # the state was made for, or saved by, another optimizer
+            state._tuning = backend.tuning(arrays[len(rule.reads)])
     momentum = 1.0 if average is None else new[average]
     new[rate], damped = backend.find_rate(
         grad, last, state._tuning, state._clock.item(1), optimizer._sign, momentum, optimizer._per_gradient,

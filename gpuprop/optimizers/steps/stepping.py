@@ -202,8 +202,8 @@ class Stepping(ABC):
         x = state.backend.adopt(rule.writes[0], arrays[place], written=True)
         check_array(state.backend, rule.writes[0], x, written=True)
         self._check_parameters(state.backend, x)
-        if self._finds_rate and state._tuning is None:
-            state._tuning = state.backend.tuning(x)
+        if state._tuning is not None:  # steps of given rates turn its rows, and write none
+            state.step = state.step
 
     def _guarded_update(
         self, rule: Rule, arrays: Any, scalars: Sequence[Any], state: State, rows: Any, scale: Any
