@@ -32,7 +32,7 @@ SOME = ("bfloat16", "complex64")
     [
         *(
             pytest.param(
-                "everything", dtype, marks=() if dtype in ("bfloat16", "complex64") else pytest.mark.slow
+                "everything", dtype, marks=() if dtype in ("complex64",) else pytest.mark.slow
             )
             for dtype in DTYPES
         ),
@@ -60,6 +60,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(backend, dtype, variant, tmp_path):
     assert state.skipped or optimizer.nonfinite != "skip"
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_in_another_process(backend, tmp_path):
     x = parameters(backend, DTYPES["float32"])
     optimizer = RMSProp(0.05, momentum=0.9, bias_correction=True)

@@ -197,6 +197,7 @@ def test_of_fewer_bits(backend, dtype, atol, unit):
     )
 
 
+@pytest.mark.slow
 def test_groups_search_only_what_is_to_be_found():
     problem = ByName(CPU)
     given = minimize(None, problem.x0, jac=problem.jac, method=GROUPS, options={"maxiter": 4, "gtol": None})

@@ -147,6 +147,7 @@ def test_a_handler_of_the_users_own_is_left_alone():
     assert (heard, result.status) == ([1], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to a process alone")
 def test_a_real_ctrl_c_ends_a_real_process_well():
     code = """

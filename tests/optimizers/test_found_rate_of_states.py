@@ -207,6 +207,7 @@ def test_a_rate_that_is_set_is_where_it_goes_on(backend, steps):
         np.testing.assert_allclose(abs(before - backend.to_host(x)), 0.25, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_direction_finds_what_a_step_finds(backend):
     more = [KINDS["rmsprop"], KINDS["adagrad"]] if backend.name == "numpy" else []  # each is compiled
     for optimizer in (KINDS["sgd"], *more):

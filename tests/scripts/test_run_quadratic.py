@@ -210,6 +210,7 @@ def test_ctrl_c_while_loading(after):
     assert "run_quadratic.py: interrupted" in errors.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 def test_ctrl_c_ends_what_swallows_exceptions():
     code = """

@@ -136,6 +136,7 @@ print(os.environ.get("OMP_WAIT_POLICY"))
     assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
 
 
+@pytest.mark.slow
 def test_workqueue_is_never_entered():
     # Numba's workqueue aborts the process when two threads are in it at once.
     code = """

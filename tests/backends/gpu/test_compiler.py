@@ -317,6 +317,7 @@ def test_a_mistake_in_cuda_is_found():
         compiled(source, False)
 
 
+@pytest.mark.slow
 def test_the_table_of_costs():
     script = Path(__file__).parents[3] / "scripts" / "inspect_kernels.py"
     arguments = ["--dtypes", "float32", "--architectures", "sm_80", "sm_90"]
