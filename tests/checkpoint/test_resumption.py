@@ -31,9 +31,7 @@ SOME = ("bfloat16", "complex64")
     ("variant", "dtype"),
     [
         *(
-            pytest.param(
-                "everything", dtype, marks=() if dtype in ("complex64",) else pytest.mark.slow
-            )
+            pytest.param("everything", dtype, marks=() if dtype in ("complex64",) else pytest.mark.slow)
             for dtype in DTYPES
         ),
         *(
