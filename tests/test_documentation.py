@@ -21,6 +21,8 @@ DOCS = ROOT / "docs"
 #: Sphinx makes the pages of these folders, and checks links to them.
 MADE = [DOCS / "_build", DOCS / "api", DOCS / "auto_gallery", DOCS / "images" / "rooms.svg"]
 PAGES = [ROOT / "README.md", *sorted(p for p in DOCS.rglob("*.md") if not any(map(p.is_relative_to, MADE)))]
+#: Pages whose blocks take their time for it.
+MUCH_IS_COMPILED = ("windows_and_rows", "complex_fields", "groups")
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 OPTIONAL = {"chainer", "cupy", "jax", "keras", "optax", "tensorflow", "torch"}
 
@@ -104,7 +106,11 @@ def begins_with_cupy(text):
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=[pytest.mark.gpu] if begins_with_cupy(page.read_text("utf-8")) else [])
+        pytest.param(
+            page,
+            marks=[pytest.mark.gpu] * begins_with_cupy(page.read_text("utf-8"))
+            + [pytest.mark.slow] * (page.stem in MUCH_IS_COMPILED),
+        )
         for page in PAGES
     ],
     ids=NAMES,

@@ -80,6 +80,7 @@ def test_a_full_disk_leaves_the_old_file_and_is_told(tmp_path):
     assert_old_state_alone(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL are POSIX")
 def test_two_hundred_kills_amidst_saving_lose_nothing(tmp_path):
     done = subprocess.run(

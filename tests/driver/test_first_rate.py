@@ -146,7 +146,7 @@ def test_from_zero_a_constant_in_f_changes_little(name, constant):
     assert least < FUNCTIONS[name].fun(start)
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(k, marks=pytest.mark.slow) for k in range(2, 30))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, 30))])
 @EACH
 def test_no_descent_is_lost(name, seed):
     function, random = FUNCTIONS[name], np.random.default_rng(seed)

@@ -117,6 +117,7 @@ def test_a_start_that_is_a_minimum_is_not_searched():
     np.testing.assert_array_equal(still.x, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "bounds"),
     [
@@ -148,6 +149,7 @@ def test_a_slope_that_never_bends_ends_at_a_bound(dtype):
     np.testing.assert_array_equal(result.x, [-3, 2, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [[0.6, 0.6, 0.6], [0.0, 0.0, 1.0], [5.0, 5.0, 5.0]])
 @pytest.mark.parametrize("method", [SGD("auto"), SGD("auto", momentum=0.9), None])
 def test_what_a_projection_takes_is_no_part_of_a_step(start, method):
@@ -177,6 +179,7 @@ def test_weights_of_a_huge_range(spread):
     np.testing.assert_allclose(result.x, target, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("complex64", 1e-5), ("float16", 0.02)])
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
 def test_of_fewer_bits(backend, dtype, atol, unit):
@@ -257,6 +260,7 @@ def test_what_the_gradient_raises_while_it_is_searched_comes_through():
         minimize(None, np.array([3.0, 1.0]), jac=jac)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nonfinite", ["propagate", "skip"])
 def test_where_the_gradient_is_not_finite_a_little_way_off(nonfinite):
     method = RMSProp("auto", 0.97, momentum=0.9, bias_correction=True, nonfinite=nonfinite)

@@ -204,6 +204,7 @@ def test_coupled_weight_decay_counts_as_a_part_of_the_gradient():
     assert result.jac == pytest.approx(-2 / 3, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_scipy_and_tqdm_are_imported_only_when_needed_and_the_name_stays_a_function():
     code = """
 import sys, numpy as np, gpuprop

@@ -35,6 +35,7 @@ def test_a_copy_goes_on_by_the_same_bits(backend, tmp_path, name, steps, way):
     assert state.found_rate != rate
 
 
+@pytest.mark.slow
 def test_groups_go_on_by_the_same_bits(backend, tmp_path):
     groups = Groups(a=KINDS["rmsprop"], b=KINDS["sgd"], c=Adam(0.01))
     x = {name: backend.asarray(FOUR * scale) for name, scale in zip("abc", (1, 100, 1), strict=True)}

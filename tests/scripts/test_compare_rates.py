@@ -30,6 +30,7 @@ def test_gradients_are_those_of_the_values(problem):
     assert slope == pytest.approx(expected, rel=1e-5, abs=1e-6 * abs(problem.gradient(x)).max())
 
 
+@pytest.mark.slow
 def test_a_seed_moves_the_start_by_two_percent(problem):
     assert (problem.start_of_a_run(0) == problem.start).all()
     assert not np.shares_memory(problem.start_of_a_run(0), problem.start)
@@ -43,6 +44,7 @@ def test_a_seed_moves_the_start_by_two_percent(problem):
         assert parts.std() == pytest.approx(0.02 * size, rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_least_value_is_less_than_a_descent_finds(problem):
     least = problem.minimum()
     (found,) = by_hand(problem, METHODS["RMSProp"](0.01), [50], 0)
@@ -76,6 +78,7 @@ def test_runs_by_hand_are_what_algebra_says():
         assert by_hand(problem, gpuprop.SGD(1e4), [1, 200], 0)[1] == math.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("seed", [0, 3])
 def test_minimize_with_a_given_rate_goes_where_steps_by_hand_go(name, seed):
@@ -84,6 +87,7 @@ def test_minimize_with_a_given_rate_goes_where_steps_by_hand_go(name, seed):
     assert (values, first) == (by_hand(problem, optimizer, [4, 20], seed), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_MOMENTUM)
 def test_all_gradients_count(name):
     problem, points = PROBLEMS["factorisation"](), []
@@ -147,6 +151,7 @@ def run(tmp_path_factory):
     return "\n".join(printed), report, folder / "picture.png"
 
 
+@pytest.mark.slow
 def test_the_table_says_what_the_json_says(run):
     text, report, _ = run
     tables = cells(text)
@@ -174,6 +179,7 @@ def test_the_table_says_what_the_json_says(run):
         assert table["median"] == [f"{statistics.median(scores):.2f}"]
 
 
+@pytest.mark.slow
 def test_the_least_value_is_no_larger_than_that_of_any_run(run):
     for problem in run[1]["problems"].values():
         for entry in problem["methods"].values():
@@ -182,6 +188,7 @@ def test_the_least_value_is_no_larger_than_that_of_any_run(run):
                 assert problem["minimum"] <= min(found)
 
 
+@pytest.mark.slow
 def test_the_picture_is_one(run):
     import matplotlib.image
 
@@ -191,6 +198,7 @@ def test_the_picture_is_one(run):
     assert pixels[..., :3].std() > 0.1
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_runs(capsys):
     outputs = []
     for seed in ("7", "7", "8"):

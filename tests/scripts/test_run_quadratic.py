@@ -112,6 +112,7 @@ def test_a_bad_environment_is_one_line_and_exit_2():
     assert done.stderr.endswith("GPUPROP_NUM_THREADS is 'two'; it must be a whole number of at least 1\n")
 
 
+@pytest.mark.slow
 def test_json(tmp_path):
     file = tmp_path / "report.json"
     done = run("--device", "cpu", "--json", file)

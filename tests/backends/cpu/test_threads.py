@@ -91,6 +91,7 @@ print((x == x[0]).all(), x[0] < 1)
     assert python(code, NUMBA_THREADING_LAYER=layer) == "True True\n"
 
 
+@pytest.mark.slow
 def test_a_thread_that_outlives_the_main_thread_goes_on():
     code = """
 import threading, time, numpy, gpuprop
