@@ -107,6 +107,7 @@ class Backend(Library):
         tuning: Any,
         step: int,
         sign: float,
+        share: float,
         momentum: float,
         per_gradient: bool,
         workspace: Any,
@@ -125,6 +126,8 @@ class Backend(Library):
             Steps before this one.
         sign : float
             What `grad` is multiplied by.
+        share : float
+            Of the parameters: how large a part of them is stepped.
         momentum : float
         per_gradient : bool
             Whether steps are as long as the gradient.

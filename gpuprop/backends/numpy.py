@@ -105,7 +105,7 @@ class NumPyBackend(Backend):
         return [sign * factor for sign in signs]
 
     def find_rate(
-        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, momentum: float,
+        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, share: float, momentum: float,
         per_gradient: bool, workspace: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
         with np.errstate(all="ignore"):
@@ -113,7 +113,7 @@ class NumPyBackend(Backend):
             each = g * v, abs(g * v), g * g
             sums = [np.sum(terms[np.isfinite(terms)], keepdims=True) for terms in each]
             values = [sign * sums[0], *sums[1:], *tuning[step % 2, :, None]]
-            values += [*np.zeros((5, 1)), *np.array([max(g.size, 1), momentum, per_gradient], float)]
+            values += [*np.zeros((5, 1)), *np.array([max(g.size, 1), share, momentum, per_gradient], float)]
             names = dict(zip(LAW.arrays + LAW.scalars, values, strict=True))
             found = _evaluate(LAW, names, np.float64, False)
         tuning[(step + 1) % 2] = [found[name][0] for name in ("rate", "growth", "scale")]

@@ -151,10 +151,12 @@ def read(path: Any, x0: Any) -> Former | None:
                     there = backend.xp.empty_like(array)
                     there[...] = array
                     setattr(part, key, there)
+                if part._tuning is not None:
+                    part._tuning = backend.asarray(backend.to_host(part._tuning))
     return Former(path, state)
 
 
-def write(path: Any, x: Any, state: State | GroupsState, progress: Progress) -> None:
+def write(path: Any, x: Any, state: State | GroupsState, progress: Progress) -> bool:
     """Replace a file by one of this moment; where that fails, the old one stays, and the run goes on."""
     arrays = {f"minimize.{name}": np.array(getattr(progress, name), np.float64) for name in _NUMBERS}
     arrays["minimize.checks"] = np.array(progress.rows, np.float64).reshape(-1, 4)
@@ -165,11 +167,13 @@ def write(path: Any, x: Any, state: State | GroupsState, progress: Progress) -> 
             arrays[name] = point
     try:
         state.save(path, **arrays)
+        return True
     except OSError as error:
         warnings.warn(
             f"the checkpoint at step {state.step} was not written ({error}); the last one stays, and the run "
             "goes on", RuntimeWarning, stacklevel=2,
         )  # fmt: skip
+        return False
 
 
 def are_finite(*arrays: Any) -> bool:

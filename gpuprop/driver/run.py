@@ -37,8 +37,7 @@ class Run:
         self._xp = backend.xp
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
         self._options, self._project = options, options.project
-        self._is_new = former is None and options.state is None
-        self._is_new &= any(one._finds_rate for one, *_ in pairs(optimizer, state, x))
+        self._is_new = state.step == 0 and any(one._finds_rate for one, *_ in pairs(optimizer, state, x))
         self._stopping = Stopping(options, objective, optimizer, state, backend, former)
         former = former or Progress(told=state.step)
         objective.nfev, objective.njev = objective.before = former.nfev, former.njev
@@ -109,8 +108,11 @@ class Run:
             if writes_every and nit % writes_every == 0 and nit > stopping.first:
                 self._write(nit)
             if self._is_new:
-                find_first_rates(self._optimizer, self._state, x, objective)
                 self._is_new = False
+                find_first_rates(self._optimizer, self._state, x, objective, self._options, stopping)
+                limit = stopping.limit(nit)
+                if limit is not None:
+                    return limit
             self._go_on(nit, self._next(nit, writes_every))
 
     def _next(self, nit: int, writes_every: int) -> int:
@@ -129,12 +131,11 @@ class Run:
         objective, hold, step, x = self._objective, self._interrupts.hold, self._step, self._x
         every = 0 if self._options.xtol is None else self._stopping.every
         for number in range(nit + 1, until + 1):
-            gradient = objective.gradient(x)
-            if every and number % every == 0:
-                self._stopping.before_step(x)
-            hold(step, gradient)
+            hold(step, objective.gradient(x), bool(every) and number % every == 0)
 
-    def _step(self, gradient: Any) -> None:
+    def _step(self, gradient: Any, is_measured: bool) -> None:
+        if is_measured:
+            self._stopping.before_step(self._x)
         self._objective.forget()  # first, as the step may be interrupted when x has moved
         self._optimizer.step(self._x, gradient, self._state)
         if self._project is not None:
@@ -142,9 +143,7 @@ class Run:
 
     def _project_step(self) -> None:
         # What the projection takes from a step is no part of it.
-        kept = [
-            one for one in pairs(self._optimizer, self._state, self._x) if "displacement" in one[1].arrays
-        ]
+        kept = [one for one in pairs(self._optimizer, self._state, self._x) if one[0]._displacement]
         for _, state, x in kept:
             with state.backend.on_device_of(x):
                 state.displacement[...] += x
@@ -195,8 +194,8 @@ class Run:
             best=self._best,
             best_value=self._best_value,
         )
-        write(path, self._x, self._state, progress)
-        self._written = nit
+        if write(path, self._x, self._state, progress):
+            self._written = nit
 
     def _is_finite(self) -> bool:
         """Whether x is, and the gradient where it is known and must be."""

@@ -198,9 +198,10 @@ class Stopping:
         by_f = self._objective.fun is not None
         values = [self.sign * row[1] if by_f else row[2] for row in whole[-RECENT:]]
         what = "f" if by_f else "the gradient"
-        rate = getattr(self._optimizer, "learning_rate", None)
-        is_found = isinstance(rate, str)
-        is_constant = not (rate is None or is_found or callable(rate))
+        each = getattr(self._optimizer, "optimizers", {"": self._optimizer}).values()
+        rates = [getattr(optimizer, "learning_rate", None) for optimizer in each]
+        is_found = any(isinstance(rate, str) for rate in rates)
+        is_constant = not any(rate is None or isinstance(rate, str) or callable(rate) for rate in rates)
         found = trend(values)
         if found == "steady":
             up = "rising" if by_f and self.sign < 0 else "falling"

@@ -15,21 +15,25 @@ from gpuprop.rules.rule import Rule
 #: on, the rate is multiplied by `growth`, for its scale is not known yet. Plain gradient descent, whose steps
 #: are as long as the gradient, is `per_gradient`: its rate is divided by the gradient's root mean square.
 #: `momentum` is 1 where there is no average of gradients, which could end steps that have gone astray: then
-#: the rate brakes where nearly all components have turned.
+#: the rate brakes where nearly all components have turned. A step of a part of the parameters, a `share` of
+#: them, changes the rate by as little, since each part goes on from a velocity of its own.
 LAW = Rule(
     "learning_rate",
     ("products", "sizes", "squares", "old_rate", "old_growth", "old_scale"),
     ("rate", "growth", "scale", "found", "damped"),
-    ("count", "momentum", "per_gradient"),
+    ("count", "share", "momentum", "per_gradient"),
     """
     agreement = where(sizes > 0, products / sizes, 0)
     agreement = where(agreement == agreement, agreement, 0)
     growth = where(sizes > 0, where(agreement > 0.5, old_growth, 1), old_growth)
     brake = where(momentum < 1, 0, 5 * max(-0.8 - agreement, 0))
-    factor = where(agreement > 0, 1 + 0.1 * agreement, 1 / (1 - 0.1 * agreement + brake))
-    rate = max(min(old_rate * where(sizes > 0, where(growth > 1, growth, factor), 1), 1e300), 1e-300)
+    less = 1 / (1 + share * (brake - 0.1 * agreement))
+    more = where(growth > 1, 1 / (1 - share * (1 - 1 / growth)), 1 + share * (0.1 * agreement))
+    factor = where(agreement > 0, more, less)
+    rate = max(min(old_rate * where(sizes > 0, factor, 1), 1e300), 1e-300)
     mean = squares / count
-    scale = min(where(old_scale > 0, 0.97 * old_scale + 0.03 * mean, mean), 1e300)
+    recent = 0.03 * share
+    scale = min(where(old_scale > 0, (1 - recent) * old_scale + recent * mean, mean), 1e300)
     found = where(per_gradient > 0, where(scale > 0, rate / sqrt(scale), 0), rate)
     damped = momentum * (1 + 0.25 * min(agreement, 0))
     """,

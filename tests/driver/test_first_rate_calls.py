@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from descents import GROUPS, ByName, Quadratic
 
-from gpuprop import SGD, AdaGrad, Adam, Groups, RMSProp, minimize, select_backend
+from gpuprop import SGD, AdaGrad, Adam, Groups, RMSProp, Rule, RuleOptimizer, minimize, select_backend
 
 CPU = select_backend("cpu")
 
@@ -286,3 +286,76 @@ def test_of_an_array_of_another_device(cupy, other_device):
     with other_device:
         np.testing.assert_allclose(result.x.get(), expected.x, rtol=1e-12)
     assert cupy.cuda.runtime.getDevice() == 0
+
+
+def test_it_looks_no_farther_than_some_lengths_of_x():
+    seen = []
+
+    def jac(x):
+        seen.append(float(abs(x).max()))
+        return np.ones(1)
+
+    minimize(None, [1.0], jac=jac, options={"maxiter": 0})
+    minimize(None, [1.0], jac=jac, options={"maxiter": 1})
+    assert max(seen) < 18
+
+
+def test_a_gradient_that_is_missing_a_little_way_off_tells_nothing():
+    calls = []
+
+    def jac(x):
+        calls.append(1)
+        return {"a": 2 * x["a"], "b": 2 * x["b"] if len(calls) % 2 else None}
+
+    result = minimize(None, {"a": np.ones(2), "b": np.ones(3)}, jac=jac, options={"maxiter": 30})
+    assert result.status == 1
+
+
+@pytest.mark.parametrize("maxfev", [1, 6, 9, 20, 50])
+def test_the_search_keeps_within_maxfev(maxfev):
+    result = minimize(lambda x: float(x @ x), np.ones(2), options={"maxfev": maxfev, "gtol": None})
+    assert result.nfev <= max(maxfev, 3)  # one point is always evaluated
+
+
+def test_a_program_that_computes_in_fun_what_its_jac_needs_has_fun_called_first():
+    kept = {}
+
+    def fun(x):
+        kept["x"] = x.copy()
+        return float(x @ x)
+
+    def jac(x):
+        assert (kept["x"] == x).all()
+        return 2 * x
+
+    result = minimize(fun, np.ones(3), jac=jac, options={"check_every": 1})
+    assert result.success
+
+
+def test_trials_are_projected():
+    def on_sphere(x):
+        x /= np.linalg.norm(x)
+
+    def jac(x):
+        assert np.linalg.norm(x) == pytest.approx(1, abs=1e-15)
+        return np.array([1.0, 2.0])
+
+    minimize(None, [1.0, 0.0], jac=jac, options={"maxiter": 5, "project": on_sphere})
+
+
+def test_a_run_that_ended_before_its_first_step_goes_on_by_the_same_bits(tmp_path):
+    problem, path = Quadratic(CPU), tmp_path / "run"
+    run = {"fun": problem.fun, "x0": np.array([3.0, 1.0, -2.0, 0.5]), "jac": problem.jac}
+    whole = minimize(**run, options={"maxiter": 30})
+    minimize(**run, options={"maxiter": 0, "checkpoint": path})
+    assert (minimize(**run, options={"maxiter": 30, "resume": path}).x == whole.x).all()
+    at_first = minimize(**run, options={"maxiter": 0})
+    gone_on = minimize(**run, options={"maxiter": 30, "state": at_first.state})
+    assert (gone_on.x == whole.x).all()
+
+
+def test_an_array_of_a_users_rule_is_left_alone_by_a_projection():
+    rule = Rule("sums", ("g",), ("x", "displacement"), (), "displacement = displacement + g\nx = x - 0.1 * g")
+    options = {"maxiter": 3, "gtol": None, "project": lambda x: np.clip(x, 0, 1, out=x)}
+    result = minimize(None, [1.0], jac=lambda x: np.ones(1), method=RuleOptimizer(rule), options=options)
+    assert result.state.displacement.tolist() == [3.0]

@@ -28,7 +28,7 @@ PARTS = {
         ),
     ),
 )
-def test_a_part_is_stepped_as_if_it_were_alone(backend, name, part):
+def test_a_part_changes_the_rate_by_its_share(backend, name, part):
     random, optimizer, at = np.random.default_rng(1), KINDS[name], PARTS[part]
     start = random.normal(size=(12, 2))
     index = np.asarray(at) if isinstance(at, list) else at
@@ -37,15 +37,25 @@ def test_a_part_is_stepped_as_if_it_were_alone(backend, name, part):
     def gradient(x):
         return curvature**2 * (x - target)
 
-    # Where the scale of x is known from the part: both begin with the same rate.
-    start[3 if part == "window" else np.ravel(index)[0]] = 5.0
-    expected, rates, _ = walked(optimizer, backend, start[index], gradient, 30)
     x = backend.asarray(start.copy())
-    state = optimizer.init(x, backend=backend)
-    for point, rate in zip(expected, rates, strict=True):
-        part = backend.to_host(x)[index]
-        optimizer.step(x, backend.asarray(gradient(part)), state, at=at)
-        np.testing.assert_allclose(backend.to_host(x)[index], point, rtol=1e-12)
+    state, growth = optimizer.init(x, backend=backend), 8.0
+    share = start[index].size / start.size
+    for _ in range(30):
+        rate, last = state.found_rate, backend.to_host(getattr(state, optimizer._followed[0])).copy()[index]
+        grad = gradient(backend.to_host(x)[index])
+        outside = np.delete(backend.to_host(x).ravel(), np.arange(24).reshape(12, 2)[index].ravel())
+        optimizer.step(x, backend.asarray(grad), state, at=at)
+        now = np.delete(backend.to_host(x).ravel(), np.arange(24).reshape(12, 2)[index].ravel())
+        assert (now == outside).all()
+        size = abs(grad * last).sum()
+        agreement = (grad * last).sum() / size if size else 0
+        growth = growth if agreement > 0.5 or not size else 1.0
+        if size and growth > 1:
+            rate /= 1 - share * (1 - 1 / growth)
+        elif size:
+            brake = 5 * max(-0.8 - agreement, 0) if name == "sgd" else 0
+            less = 1 / (1 + share * (brake - agreement / 10))
+            rate *= 1 + share * agreement / 10 if agreement > 0 else less
         assert state.found_rate == pytest.approx(rate, rel=1e-12)
 
 
@@ -167,3 +177,15 @@ def test_the_number_of_threads_changes_no_bit(threads, name, size, dtype):
     assert found[0] == found[1]
     _, rates, _ = walked(KINDS[name], gpuprop.select_backend("numpy"), start, lambda x: x - target, 4)
     np.testing.assert_allclose(found[0][1], rates, rtol=1e-6 if dtype == "float16" else 1e-12)
+
+
+@pytest.mark.parametrize("name", cases(["rmsprop"], "sgd", "adam", "adagrad"))
+@pytest.mark.parametrize("parts", [10, 100])
+def test_parts_that_do_not_meet_change_the_rate_by_little_each(backend, name, parts):
+    x = backend.asarray(np.random.default_rng(0).normal(size=(parts, 2)))
+    optimizer, first = KINDS[name], float(backend.xp.sum(x**2))
+    state = optimizer.init(x, backend=backend)
+    for _ in range(40):
+        for row in range(parts):
+            optimizer.step(x, x[row : row + 1].copy(), state, at=np.s_[row : row + 1])
+    assert float(backend.xp.sum(x**2)) < first / 10

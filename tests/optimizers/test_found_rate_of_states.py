@@ -220,3 +220,15 @@ def test_a_direction_finds_what_a_step_finds(backend):
             other_x -= optimizer.direction(grad, other, x=other_x)
             np.testing.assert_allclose(backend.to_host(other_x), backend.to_host(x), rtol=1e-12)
             assert other.found_rate == pytest.approx(state.found_rate, rel=1e-12)
+
+
+def test_a_direction_of_a_state_that_was_given_rates_does_not_look_at_its_memory(backend):
+    x, given, found = backend.asarray(np.ones(3)), RMSProp(0.1, momentum=0.9), RMSProp("auto", momentum=0.9)
+    state = given.init(x, backend=backend)
+    given.step(x, 2 * x, state)
+    seen = []
+    for number in (1e6, 1e-6):
+        again, out = copy.deepcopy(state), backend.asarray(np.full(3, number))
+        found.direction(2 * x, again, out)
+        seen.append((backend.to_host(out).tolist(), again.found_rate))
+    assert seen[0] == seen[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from found_rates import FOUR, KINDS, target_slope, walked
 
-from gpuprop import SGD, AdaGrad, RMSProp, select_backend
+from gpuprop import SGD, AdaGrad, Adam, RMSProp, select_backend
 
 pytestmark = pytest.mark.gpu
 
@@ -81,3 +81,19 @@ def test_arrays_of_another_device(cupy, other_device, tmp_path, name):
     state.found_rate = 0.5
     assert state.found_rate == 0.5
     assert cupy.cuda.runtime.getDevice() == 0
+
+
+def test_kernels_of_one_rule_are_told_apart_by_what_is_on_the_device(cupy):
+    bounds, beside = (-1, 1), select_backend("numpy")
+    kinds = [
+        Adam("auto", beta1=0.0, bounds=bounds, clip_norm=1.0),
+        Adam("auto", beta1=0.9, bounds=bounds, maximize=True),
+    ]
+    assert kinds[0].rule == kinds[1].rule
+    for optimizer in kinds:
+        x, twin = cupy.full(5, 0.5), np.full(5, 0.5)
+        state, other = optimizer.init(x), optimizer.init(twin, backend=beside)
+        for _ in range(4):
+            optimizer.step(x, x.copy(), state)
+            optimizer.step(twin, twin.copy(), other)
+        np.testing.assert_allclose(x.get(), twin, rtol=1e-12)

@@ -157,21 +157,22 @@ class CPUBackend(Backend):
         return [sign * clip_factor(math.sqrt(sum(sums)), clip_norm) for sign in signs]
 
     def find_rate(
-        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, momentum: float,
+        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, share: float, momentum: float,
         per_gradient: bool, workspace: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
-        found = self.find_at_once(grad, last, tuning, step, sign, momentum, per_gradient)
+        found = self.find_at_once(grad, last, tuning, step, sign, share, momentum, per_gradient)
         if found is not None:
             return found
         if not _converts(grad.dtype):
             grad, last = grad.astype(np.float32), last.astype(np.float32)
         sums = reductions.sums_of_products(grad, last)
         count = max(grad.size, 1)
-        return reductions.law()(*sums, tuning, step % 2, sign, count, momentum, per_gradient)
+        return reductions.law()(*sums, tuning, step % 2, sign, count, share, momentum, per_gradient)
 
     def find_at_once(
-        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, momentum: float, per_gradient: bool
-    ) -> tuple[float, float] | None:
+        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, share: float, momentum: float,
+        per_gradient: bool,
+    ) -> tuple[float, float] | None:  # fmt: skip
         """As `find_rate`, of short vectors in one compiled call; None of all else."""
         if not (
             type(grad) is type(last) is np.ndarray
@@ -187,7 +188,7 @@ class CPUBackend(Backend):
             grad, last = grad.reshape(-1), last.reshape(-1)
         self._find = self._find or reductions.find_at_once()
         try:
-            return self._find(grad, last, tuning, step & 1, sign, grad.size, momentum, per_gradient)
+            return self._find(grad, last, tuning, step & 1, sign, grad.size, share, momentum, per_gradient)
         except TypeError as error:  # as of complex numbers, or what is not aligned
             if "No matching definition" not in str(error):
                 raise

@@ -181,7 +181,7 @@ def find_at_once() -> Callable[..., tuple[float, float]]:
     """The sums of products of two vectors and the law in one call, on one thread; for the rest as `law`."""
     one, finite, law_of = _compiled(_products, "")[0], _compiled(_finite_products, "")[0], law()
 
-    def find(grad, last, tuning, row, sign, count, momentum, per_gradient):
+    def find(grad, last, tuning, row, sign, count, share, momentum, per_gradient):
         products, sizes, squares = 0.0, 0.0, 0.0
         for start in range(0, len(grad), BLOCK):
             vectors = grad[start : start + BLOCK], last[start : start + BLOCK]
@@ -189,10 +189,10 @@ def find_at_once() -> Callable[..., tuple[float, float]]:
             if not (math.isfinite(size) and math.isfinite(square)):
                 product, size, square = finite(vectors)
             products, sizes, squares = products + product, sizes + size, squares + square
-        return law_of(products, sizes, squares, tuning, row, sign, count, momentum, per_gradient)
+        return law_of(products, sizes, squares, tuning, row, sign, count, share, momentum, per_gradient)
 
     numbers: Any = types.Array(types.float64, 2, "C")
-    scalars = [numbers, types.int64, *[types.float64] * 4]
+    scalars = [numbers, types.int64, *[types.float64] * 5]
     vectors = [types.Array(real, 1, "C", readonly=True) for real in (types.float32, types.float64)]
     returns = types.UniTuple(types.float64, 2)
     return njit([returns(vector, vector, *scalars) for vector in vectors], nogil=True)(find)

@@ -140,7 +140,9 @@ class GPUBackend(Backend):
             off = misalignment(arrays)
         x = arrays[first]
         # On the device may be the factor of a norm, and what is found for the step.
-        on_device_now = list(map(type, scalars)).count(self._ndarray)
+        on_device_now: Any = self._ndarray in map(type, scalars)
+        if on_device_now:
+            on_device_now = tuple(type(scalar) is self._ndarray for scalar in scalars)
         rounded = (_rounded_anew if on_device_now else _rounded)(tuple(scalars), x.dtype)
         more = () if counter is None else (counter,)
         gathered = () if rows is None else (rows, math.prod(x.shape[1:]))
@@ -186,7 +188,7 @@ class GPUBackend(Backend):
             ]
 
     def find_rate(
-        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, momentum: float,
+        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, share: float, momentum: float,
         per_gradient: bool, workspace: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
         with grad.device:
@@ -197,7 +199,8 @@ class GPUBackend(Backend):
             sums_kernel()(workspace.sums, count, workspace.sums.shape[1], *fewer)
             law_kernel(workspace.found.dtype.name)(
                 workspace.fewer_sums, fewer.shape[1], workspace.fewer_sums.shape[1], step % 2, sign,
-                max(grad.size, 1), momentum, float(per_gradient), tuning, workspace.found, workspace.damped,
+                max(grad.size, 1), share, momentum, float(per_gradient),
+                tuning, workspace.found, workspace.damped,
             )  # fmt: skip
             return workspace.found, workspace.damped
 

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from gpuprop.backends.checks import as_real
+from gpuprop.driver.functions.callback import in_place
 from gpuprop.driver.functions.objective import Objective
+from gpuprop.driver.options import DriverOptions
+from gpuprop.driver.points import copied
 
 #: Gradients that are spent on it, for each array, after the first one or two; most take none.
 MOST = 7
@@ -15,7 +18,9 @@ MOST = 7
 _SPACING = {2: 2.0**-8, 4: 2.0**-23, 8: 2.0**-52}
 
 
-def find_first_rates(optimizer: Any, state: Any, x: Any, objective: Objective) -> None:
+def find_first_rates(
+    optimizer: Any, state: Any, x: Any, objective: Objective, options: DriverOptions, stopping: Any
+) -> None:
     """Set `found_rate` of each state whose learning rate is ``"auto"``, before the first step.
 
     Along the first step the slope falls to zero at about Newton's length, which two slopes tell: it has the
@@ -25,14 +30,23 @@ def find_first_rates(optimizer: Any, state: Any, x: Any, objective: Objective) -
     gradient, value = objective.keep(x), objective.value(x)
     # Differences of f know half of the digits.
     power = 0.5 if objective.evaluations > 1 else 1.0
+
+    def gradient_at(point: Any) -> Any:
+        if stopping.limit(0) is not None:
+            return None
+        if options.project is not None:
+            in_place(options.project, point)
+        return objective.gradient_elsewhere(point, with_value=options.check_every == 1)
+
     if type(x) is not dict:
-        _find(optimizer, state, x, gradient, objective.gradient_elsewhere, value, power)
+        _find(optimizer, state, x, gradient, gradient_at, value, power)
         return
     for name, array in x.items():
         if gradient[name] is not None:
 
             def along(trial: Any, name: str = name) -> Any:
-                return objective.gradient_elsewhere(x | {name: trial})[name]
+                given = gradient_at(copied(x) | {name: trial})
+                return given and given[name]
 
             _find(optimizer.optimizers[name], state[name], array, gradient[name], along, value, power)
 
@@ -41,7 +55,7 @@ def _find(
     optimizer: Any, state: Any, x: Any, gradient: Any, gradient_at: Callable[[Any], Any], value: Any,
     power: float,
 ) -> None:  # fmt: skip
-    if not optimizer._finds_rate:
+    if not optimizer._finds_rate or not state._is_untuned:
         return
     backend, xp = state.backend, state.backend.xp
     # Later steps are longer than the first, by what momentum adds to them.
@@ -54,13 +68,18 @@ def _find(
         trial, there = x.copy(), optimizer.init(x, backend=backend)
         there.found_rate = length
         optimizer.step(trial, gradient, there)
+        given = gradient_at(trial)
+        if given is None:
+            return math.nan
         moved = real - as_real(backend, trial)
         first = _dot(xp, slope, moved)
-        return abs(1 - _dot(xp, as_real(backend, gradient_at(trial)), moved) / first) if first else math.nan
+        return abs(1 - _dot(xp, as_real(backend, given), moved) / first) if first else math.nan
 
     with backend.on_device_of(x):
         scale = _scale(xp, real, slope, value)
         length = scale * spacing**0.5
+        if not length:
+            return
         bend = bend_at(length)
         if not bend <= spacing**0.25:
             # So much, so near: it is less still nearer, unless each gradient is of another mini-batch.
@@ -73,17 +92,18 @@ def _find(
                 return
             if bend > 0.5:
                 length *= max(0.25 / bend, 2.0**-20)  # too far
-            elif bend < spacing**0.5 / 8:
-                length *= min(spacing**0.375 / bend, 2.0**20) if bend else 2.0**20  # too near to tell
+            elif bend < spacing**0.5 / 8:  # too near to tell
+                length *= min(spacing**0.375 / bend, 2.0**20) if bend else 2.0**20
+                if length > 16 * scale:
+                    return
             elif share * length / bend > max(2 * length, scale):
                 length *= share / bend  # farther than it has looked
             else:
                 state.found_rate = share * length / bend
                 return
-            if not 0 < length < scale / spacing**0.5:
+            if not 0 < length < math.inf:
                 return
             bend = bend_at(length)
-        state.found_rate = share * length
 
 
 def _scale(xp: Any, x: Any, gradient: Any, value: Any) -> float:

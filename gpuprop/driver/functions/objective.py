@@ -124,10 +124,12 @@ class Objective:
             self._is_own = True
         return self._gradient
 
-    def gradient_elsewhere(self, point: Any) -> Any:
-        """The gradient at another point; what is known of this one stays."""
+    def gradient_elsewhere(self, point: Any, with_value: bool = False) -> Any:
+        """The gradient at another point, after f if need be; what is known of this one stays."""
         known = self._value, self._gradient, self._is_own
         try:
+            if with_value and self.fun is not None and callable(self._jac):
+                self.at(point)
             return self._gradient_at(point)
         finally:
             self._value, self._gradient, self._is_own = known

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpuprop.arguments import number
 from gpuprop.backends import Backend
-from gpuprop.rules.tuning import SLOW
+from gpuprop.rules.tuning import FAST, SLOW
 
 if TYPE_CHECKING:
     from gpuprop.optimizers.base import Optimizer
@@ -109,6 +109,11 @@ class State:
     @rate_scale.setter
     def rate_scale(self, value: float) -> None:
         self._rate_scale = number("rate_scale", value)
+
+    @property
+    def _is_untuned(self) -> bool:
+        """Whether nothing is known yet of a learning rate that is to be found."""
+        return self._tuning is not None and float(self._tuning[self.step % 2, 1]) == FAST
 
     @property
     def found_rate(self) -> float | None:

@@ -24,11 +24,14 @@ def with_rate(
         last = last if rows is None else last[rows]
         grad, last = as_real(backend, grad), as_real(backend, last)
         if state._tuning is None:  # the state was made for, or saved by, another optimizer
-            state._tuning = backend.tuning(arrays[len(rule.reads)])
+            # A direction may be without x: then nothing is known of its scale.
+            x = arrays[rule.arrays.index("x")] if "x" in rule.arrays else 0 * arrays[followed]
+            state._tuning = backend.tuning(x)
+    share = last.size / max(as_real(backend, getattr(state, rule.arrays[followed])).size, 1)
     momentum = 1.0 if average is None else new[average]
     new[rate], damped = backend.find_rate(
-        grad, last, state._tuning, state._clock.item(1), optimizer._sign, momentum, optimizer._per_gradient,
-        state._workspace,
+        grad, last, state._tuning, state._clock.item(1), optimizer._sign, share, momentum,
+        optimizer._per_gradient, state._workspace,
     )  # fmt: skip
     if average is not None:
         new[average] = damped
@@ -44,7 +47,7 @@ def found_at_once(optimizer: Any, arrays: Any, state: State) -> list[float] | No
     followed, rate, average = optimizer._places
     scalars, by_name = template[0].copy(), template[1]
     found = backend.find_at_once(
-        arrays[0], arrays[followed], state._tuning, step, optimizer._sign,
+        arrays[0], arrays[followed], state._tuning, step, optimizer._sign, 1.0,
         1.0 if average is None else scalars[average], optimizer._per_gradient,
     )  # fmt: skip
     if found is None:

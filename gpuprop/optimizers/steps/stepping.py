@@ -39,9 +39,9 @@ class Stepping(ABC):
         """
 
     @property
-    @abstractmethod
     def _finds_rate(self) -> bool:
         """Whether the learning rate is found by `rules.LAW`."""
+        return False
 
     @property
     def _followed(self) -> tuple[str, str | None]:
@@ -172,9 +172,9 @@ class Stepping(ABC):
         step = state._clock.item(1)
         if scale != 1.0 or self._template is None:
             return self._ordered(self._scalars_at(step, scale))
-        scalars, places = self._template[0].copy(), self._template[1]
+        scalars, by_name = self._template[0].copy(), self._template[1]
         for name, value in self._corrections(step).items():
-            scalars[places[name]] = value
+            scalars[by_name[name]] = value
         return scalars
 
     def _corrections(self, step: float) -> dict[str, float]:
@@ -237,4 +237,5 @@ class Stepping(ABC):
     def _provide_workspace(self, rule: Rule, arrays: Any, state: State, rows: Any) -> None:
         if state._workspace is None:  # the state was made for, or saved by, another optimizer
             x = checked(state.backend, rule, arrays, rows)[len(rule.reads)]
-            state._workspace = state.backend.workspace(x)
+            # Of whole arrays, whatever part of them is stepped first.
+            state._workspace = state.backend.workspace(max(x, *state.arrays.values(), key=lambda a: a.size))
