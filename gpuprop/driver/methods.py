@@ -24,7 +24,7 @@ def method_of(state: Any, options: DriverOptions, x0: Any) -> Optimizer | Groups
 
 
 def _default_method(x0: Any) -> RMSProp:
-    # Epsilon only keeps 0 / 0 away: it is the root of the least number whose square is one.
+    # Epsilon only keeps 0 / 0 away: it is the root of the least normal number.
     is_single = any(name in str(getattr(x0, "dtype", "")) for name in ("float16", "float32", "complex64"))
     epsilon = 2.0**-63 if is_single else 2.0**-511
     return RMSProp("auto", rho=0.97, epsilon=epsilon, momentum=0.9, bias_correction=True)

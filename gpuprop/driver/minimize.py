@@ -112,7 +112,7 @@ def minimize(
             state knows of no checks: the first test by `ftol` or `xtol` may come one check later.)
         checkpoint : path, default None
             Write the run to this file: x, the state, and all that `resume` needs; at the multiples of
-            `checkpoint_every` and at the end, whatever ends it but an error of your functions. A point
+            `checkpoint_every` and at the end, whatever ends it but an error that is raised. A point
             that is not finite is not written. Where a file cannot be written, the last one stays, with a
             warning.
         checkpoint_every : int, default 100
@@ -148,7 +148,7 @@ def minimize(
     TypeError, ValueError
         An argument cannot be used; the message says what is needed.
     OSError
-        The file in `resume` cannot be read, or one in `checkpoint` could not be written.
+        The file in `resume` cannot be read, or the folder of `checkpoint` not be written to.
 
     Notes
     -----
