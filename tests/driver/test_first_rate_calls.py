@@ -349,9 +349,6 @@ def test_a_run_that_ended_before_its_first_step_goes_on_by_the_same_bits(tmp_pat
     whole = minimize(**run, options={"maxiter": 30})
     minimize(**run, options={"maxiter": 0, "checkpoint": path})
     assert (minimize(**run, options={"maxiter": 30, "resume": path}).x == whole.x).all()
-    at_first = minimize(**run, options={"maxiter": 0})
-    gone_on = minimize(**run, options={"maxiter": 30, "state": at_first.state})
-    assert (gone_on.x == whole.x).all()
 
 
 def test_an_array_of_a_users_rule_is_left_alone_by_a_projection():

@@ -104,6 +104,7 @@ def _find(
             if not 0 < length < math.inf:
                 return
             bend = bend_at(length)
+        state.found_rate = share * length
 
 
 def _scale(xp: Any, x: Any, gradient: Any, value: Any) -> float:

@@ -238,4 +238,4 @@ class Stepping(ABC):
         if state._workspace is None:  # the state was made for, or saved by, another optimizer
             x = checked(state.backend, rule, arrays, rows)[len(rule.reads)]
             # Of whole arrays, whatever part of them is stepped first.
-            state._workspace = state.backend.workspace(max(x, *state.arrays.values(), key=lambda a: a.size))
+            state._workspace = state.backend.workspace(max((x, *state.arrays.values()), key=lambda a: a.size))
