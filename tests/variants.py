@@ -63,9 +63,7 @@ def variants(lower: Any, upper: Any, rates: Any) -> dict[str, Optimizer]:
         "adam options": Adam(DECAY, clip_value=0.3, maximize=True, bounds=(lower, 1)),
         "adamw": AdamW(0.1),
         "auto": RMSProp("auto", momentum=0.9, bias_correction=True, maximize=True),
-        "auto displacement": AdaGrad(
-            "auto", bounds=(lower, 1), weight_decay=0.1, decoupled_weight_decay=True
-        ),
+        "auto displacement": AdaGrad("auto", bounds=(lower, 1)),
         "auto sgd": SGD("auto", momentum=0.9, clip_norm=1.5, nonfinite="skip"),
         "auto adam": Adam("auto"),
         **beside_complex(lower, upper, rates),

@@ -83,21 +83,20 @@ class Options(Optimizer):
     @cached_property
     def _around(self) -> rules.Around:
         """What the options are to a rule."""
-        by_element = check.is_array(self.weight_decay) or self._has_rates or self._finds_rate
+        by_element = check.is_array(self.weight_decay) or self._has_rates
         return rules.Around(
             tuple(self._arrays),
             bool(self._shrinks and by_element),
             self.modulus_bounds is not None,
             self.projected_gradient,
             self.parameter_average is not None,
-            self._finds_rate,
             self._displacement,
         )
 
     def _common_scalars(self, rate: float) -> dict[str, float]:
         """Those of the options, for this learning rate, or this factor of an array of such."""
         if self._finds_rate:
-            return self._fixed_scalars | {"learning_rate": math.nan, "decay_rate": rate}
+            return self._fixed_scalars | {"learning_rate": math.nan}
         if self._shrinks_as_a_whole:
             return self._fixed_scalars | {"shrink": 1 - rate * self.weight_decay}
         return self._fixed_scalars | {"decay_rate": rate} if self._shrinks else self._fixed_scalars

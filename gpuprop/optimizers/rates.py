@@ -21,11 +21,10 @@ class Rated(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set("learning_rate", check.rate(self.learning_rate))
-        decays = check.is_array(self.weight_decay) or self.weight_decay != 0
-        if self._finds_rate and decays and not self.decoupled_weight_decay:
+        if self._finds_rate and (check.is_array(self.weight_decay) or self.weight_decay != 0):
             raise ValueError(
-                "learning_rate is 'auto', which follows the gradient as it is given, and weight_decay would "
-                "be added to it; add weight_decay * x to the gradient, or set decoupled_weight_decay=True"
+                f"learning_rate is 'auto' and {type(self).__name__} has a weight_decay, of which the gradient"
+                " that is followed knows nothing; set it to 0, and add weight_decay * x to the gradient"
             )
 
     @cached_property

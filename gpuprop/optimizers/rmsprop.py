@@ -116,7 +116,7 @@ class RMSProp(Conventions, Momentum):
     its scale, by 1.2). It is ``state.found_rate``, which may be set. With a momentum, :math:`v` is the
     velocity; without one, or with bounds, it is one array more, the ``displacement``. Momentum is what makes
     it fast: 0.9 serves. (Without one, the rate is divided by :math:`1 + |h| / 10 + 5 (|h| - 0.8)` where
-    :math:`h < -0.8`.) Coupled `weight_decay` is refused: add it to the gradient. No step waits for a GPU.
+    :math:`h < -0.8`.) A `weight_decay` is refused: add it to the gradient. No step waits for a GPU.
 
     In the formulas of the constructors :math:`s`, :math:`a` and :math:`v` are the ``square_average``,
     ``gradient_average`` and ``velocity`` of the state; without `centered`, :math:`a = 0` throughout, and

@@ -57,7 +57,6 @@ class Around(NamedTuple):
     modulus_bounds: bool = False
     projected_gradient: bool = False
     parameter_average: bool = False
-    finds_rate: bool = False
     displacement: bool = False
 
 
@@ -82,8 +81,7 @@ def around(rule: Rule, options: Around = Around()) -> Rule:  # noqa: B008 - immu
     before += "" if options.decays_by_element else _DECAY
     before += _PROJECTION if options.projected_gradient else ""
     if options.decays_by_element:
-        has_rates = options.finds_rate or "learning_rate" in rule.reads
-        rates = " * learning_rate" if has_rates else ""
+        rates = " * learning_rate" if "learning_rate" in rule.reads else ""
         before += f"x = (1 - weight_decay * (decay_rate{rates})) * x\n"
     else:
         before += _SHRINKING

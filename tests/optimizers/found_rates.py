@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpuprop import SGD, AdaGrad, Adam, AdamW, RMSProp
+from gpuprop import SGD, AdaGrad, Adam, RMSProp
 
 STEPS = 60
 RANDOM = np.random.default_rng(4)
@@ -17,7 +17,6 @@ KINDS = {
     "rmsprop": RMSProp("auto", momentum=0.9),
     "plain rmsprop": RMSProp("auto", 0.95, bias_correction=True),
     "adam": Adam("auto", beta1=0.8, beta2=0.99),
-    "adamw": AdamW("auto", weight_decay=0.3),
     "sgd": SGD("auto"),
     "momentum": SGD("auto", momentum=0.7, nesterov=True),
     "inside": SGD("auto", momentum=0.7, learning_rate_in_velocity=True),
