@@ -104,7 +104,8 @@ def minimize(
         project : callable ``project(x)``, default None
             Brings x (or the dictionary) to a set that is no box, in place: after each step, together with
             which it is held against Ctrl-C, and at the start of a run that does not go on. `xtol` tests
-            the projected step, `gtol` the gradient as it is.
+            the projected step, `gtol` the gradient as it is. On sets that are no products over elements, as
+            a sphere, give the gradient along the set, or take SGD.
         state : State, default None
             Go on with an optimizer's state, as a result holds it, from the x of the same moment: the bits
             are those of a run that was not interrupted. It is updated in place. If a function raises,
