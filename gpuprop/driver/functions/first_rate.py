@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpuprop.backends.checks import as_real
+from gpuprop.driver.bounds import largest_of
 from gpuprop.driver.functions.callback import in_place
 from gpuprop.driver.functions.objective import Objective
 from gpuprop.driver.options import DriverOptions
@@ -109,7 +110,7 @@ def _find(
 
 def _scale(xp: Any, x: Any, gradient: Any, value: Any) -> float:
     """Some length in the units of x: its largest component, or else f by its slope, or 1."""
-    largest = float(xp.maximum(x.max(), -x.min()))
+    largest = float(largest_of(xp, x))
     if 0 < largest < math.inf:
         return largest
     total = float(xp.sum(abs(gradient), dtype="f8"))

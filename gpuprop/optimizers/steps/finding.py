@@ -40,20 +40,18 @@ def with_rate(
 
 def found_at_once(optimizer: Any, arrays: Any, state: State) -> list[float] | None:
     """As `with_rate`, of short vectors on the host; None where anything is out of the ordinary."""
-    template, step = optimizer._template, state._clock.item(1)
     backend: Any = state.backend
-    if template is None or state._rate_scale != 1.0 or backend.name != "cpu":
+    if optimizer._template is None or state._rate_scale != 1.0 or backend.name != "cpu":
         return None
     followed, rate, average = optimizer._places
-    scalars, by_name = template[0].copy(), template[1]
+    step = state._clock.item(1)
+    scalars = optimizer._after(step)
     found = backend.find_at_once(
         arrays[0], arrays[followed], state._tuning, step, optimizer._sign, 1.0,
         1.0 if average is None else scalars[average], optimizer._per_gradient,
     )  # fmt: skip
     if found is None:
         return None
-    for name, value in optimizer._corrections(step).items():
-        scalars[by_name[name]] = value
     if average is None:
         scalars[rate] = found[0]
     else:

@@ -172,7 +172,12 @@ class Stepping(ABC):
         step = state._clock.item(1)
         if scale != 1.0 or self._template is None:
             return self._ordered(self._scalars_at(step, scale))
-        scalars, by_name = self._template[0].copy(), self._template[1]
+        return self._after(step)
+
+    def _after(self, step: int) -> list[float]:
+        """The scalars after so many steps, where `_template` has them."""
+        template: Any = self._template
+        scalars, by_name = template[0].copy(), template[1]
         for name, value in self._corrections(step).items():
             scalars[by_name[name]] = value
         return scalars
