@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from numbers import Real
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,17 @@ def rate(value: Any) -> Any:
 def number_or_array(name: str, value: Any, number: Callable[[str, Any], float] = number) -> Any:
     """`value` as a `number`; or itself where it is an array of several, or of none, for the parameters."""
     return value if is_array(value) and _elements(value) != 1 else number(name, value)
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """`value` as a whole number: 1e3 is one, too."""
+    try:
+        number = index(value)
+    except TypeError:
+        number = int(float(value)) if isinstance(value, Real) and float(value).is_integer() else -1
+    if number < least or isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+    return number
 
 
 def flag(name: str, value: Any) -> bool:

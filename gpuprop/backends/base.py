@@ -71,6 +71,28 @@ class Backend(Library):
             An array cannot take part; nothing has been written.
         """
 
+    def run_at_once(
+        self, rule: Rule, arrays: Sequence[Any], table: Any, steps: int, clock: Any, skipped: Any = None
+    ) -> Any:
+        """Apply `rule` in place so many times, in one pass over memory: with the bits of as many updates.
+
+        Parameters
+        ----------
+        rule, arrays, clock, skipped
+            As for `update`.
+        table : array of shape (n, number of scalars)
+            A row for each step; the last one is for all steps behind it, too.
+        steps : int
+            At least 1.
+
+        Returns
+        -------
+        array of `steps` float64, on the device of the arrays, or None
+            What ``rule.total`` adds up to in each step (nothing, where a rule has none); None where there is
+            no such pass for these arrays, and nothing has been done.
+        """
+        return None
+
     @abstractmethod
     def count_nonfinite(
         self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], rows: Any = None

@@ -96,7 +96,9 @@ class NumPyBackend(Backend):
                 new[name] = np.array(found[name]).astype(dtype, copy=False)
             finite = None
             if checks:
-                each = [np.isfinite(array) for array in (taken[0], *new.values())]
+                given = dict(zip(rule.arrays, taken, strict=True))
+                looked_at = given.get(rule.looked_at, found.get(rule.looked_at))
+                each = [np.isfinite(array) for array in (looked_at, *new.values())]
                 finite = np.logical_and.reduce([a.all(-1, keepdims=True) for a in each] if more else each)
             return _Computed(arrays, new, finite, places)
 
@@ -150,7 +152,7 @@ def _evaluate(rule: Rule, names: dict[str, Any], real: Any, in_pairs: bool) -> d
         local[assignment.target] = eval(assignment.value, {**_FUNCTIONS, "real": real}, local)
     shape = np.shape(names[rule.writes[0]])[: -1 if in_pairs else None]
     new = {}
-    for name in rule.writes:
+    for name in dict.fromkeys((*rule.writes, rule.looked_at)):
         each = [np.broadcast_to(local[PREFIX + part], shape) for part in rule.parts_of(name, in_pairs)]
         new[name] = np.stack(each, -1) if in_pairs else each[0]
     return new

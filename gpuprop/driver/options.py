@@ -6,23 +6,10 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from numbers import Real
-from operator import index
 from typing import Any
 
-from gpuprop.arguments import number
+from gpuprop.arguments import number, whole
 from gpuprop.optimizers import GroupsState, State
-
-
-def whole(name: str, value: Any, least: int) -> int:
-    """`value` as a whole number: 1e3 is one, too."""
-    try:
-        number = index(value)
-    except TypeError:
-        number = int(float(value)) if isinstance(value, Real) and float(value).is_integer() else -1
-    if number < least or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
-    return number
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpuprop import arguments as check
 from gpuprop import rules
@@ -14,6 +15,10 @@ from gpuprop.backends import Backend
 from gpuprop.optimizers.base import Optimizer
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
+from gpuprop.rules.fusion import checked_lines
+
+if TYPE_CHECKING:
+    from gpuprop.optimizers.fused import Fused
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -62,6 +67,72 @@ class Options(Optimizer):
         options |= dict(zip(("lower_modulus", "upper_modulus"), self.modulus_bounds or (), strict=False))
         options["weight_decay"] = self.weight_decay
         return {name: option for name, option in options.items() if check.is_array(option)}
+
+    @property
+    @abstractmethod
+    def _core(self) -> rules.Rule:
+        """The rule without options around it."""
+
+    @property
+    def _full_rule(self) -> rules.Rule:
+        return rules.around(self._core, self._around)
+
+    def fuse(
+        self,
+        before: str = "",
+        after: str = "",
+        reads: tuple[str, ...] = (),
+        scalars: tuple[str, ...] = (),
+        value: str | None = None,
+    ) -> Fused:
+        """The same optimizer with lines of your own in its kernel, before and after its own.
+
+        Parameters
+        ----------
+        before : str
+            Lines in the language of `Rule` that make the gradient ``grad`` of an element out of its parameter
+            ``x``, the arrays in `reads` and the numbers in `scalars`, as in ``"grad = 2 * x"``: then there is
+            no array of gradients.
+        after : str
+            Lines that change the new ``x``, such as a proximal step; they may use whatever those before have.
+            Bounds hold behind them, and averages are of what they leave.
+        reads : tuple of str
+            Names of arrays; ``"grad"`` among them is the gradient, where it is an array.
+        scalars : tuple of str
+            Names of numbers.
+        value : str, optional
+            An expression whose sum over all elements a step returns, such as f: of x before the update. Of
+            complex numbers, it is that of both parts.
+
+        Returns
+        -------
+        Fused
+            With `init` and `step` as here, and `run`, which makes many steps in one pass over memory.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A line cannot work; the message quotes it. Or a name is missing, or is one too many.
+
+        Examples
+        --------
+        >>> import numpy as np, gpuprop
+        >>> x = np.array([5.0, 4.0])
+        >>> optimizer = gpuprop.RMSProp(learning_rate=0.1).fuse(before="grad = 2 * x", value="x * x")
+        >>> state = optimizer.init(x)
+        >>> optimizer.step(x, (), state)
+        41.0
+        >>> x
+        array([4.68377233, 3.68377236])
+        """
+        from gpuprop.optimizers.fused import Fused
+
+        taken = sorted({"data", "state", "at", "steps"}.intersection(scalars))
+        if taken:
+            raise ValueError(
+                f"scalars has {taken[0]!r}, which is an argument of every step; call it otherwise"
+            )
+        return Fused(self, checked_lines(before, after, reads, scalars, value))
 
     def _more_reads(self) -> tuple[Any, ...]:
         return tuple(self._arrays.values())
@@ -144,8 +215,8 @@ class Options(Optimizer):
             for name in ("learning_rate", "weight_decay"):
                 refusals.check_factor(backend, name, getattr(self, name, 0.0))
 
-    def _scalars_of(self, state: State, x: Any) -> Sequence[Any]:
-        scalars = super()._scalars_of(state, x)
+    def _scalars_of(self, state: State, x: Any, ahead: int = 0) -> Sequence[Any]:
+        scalars = super()._scalars_of(state, x, ahead)
         if not self.projected_gradient or x.dtype.itemsize > 2:
             return scalars
         # x is at a bound as 16 bits hold it.

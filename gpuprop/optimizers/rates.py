@@ -76,9 +76,6 @@ class Rated(Options):
         names = {name: place for place, name in enumerate(self.rule.scalars)}
         return list(self._ordered(self._scalars_at(0.0, 1.0))), names
 
-    def _rule_around(self, rule: rules.Rule) -> rules.Rule:
-        return rules.around(rule, self._around)
-
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Momentum(Rated):

@@ -172,11 +172,9 @@ class RMSProp(Conventions, Momentum):
             self._set(name, check.flag(name, getattr(self, name)))
 
     @property
-    def _full_rule(self) -> rules.Rule:
+    def _core(self) -> rules.Rule:
         modulus = self.second_moment == "modulus"
-        return self._rule_around(
-            rules.rmsprop(bool(self.momentum), self.centered, modulus, self._rates, self._finds_rate)
-        )
+        return rules.rmsprop(bool(self.momentum), self.centered, modulus, self._rates, self._finds_rate)
 
     def _starts(self) -> dict[str, float]:
         return {"square_average": self.initial_square_average}

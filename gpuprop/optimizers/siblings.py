@@ -51,8 +51,8 @@ class SGD(Momentum):
     _per_gradient = True
 
     @property
-    def _full_rule(self) -> rules.Rule:
-        return self._rule_around(rules.sgd(bool(self.momentum), self._rates, self._finds_rate))
+    def _core(self) -> rules.Rule:
+        return rules.sgd(bool(self.momentum), self._rates, self._finds_rate)
 
     def _scalars_at(self, step: float, rate_scale: float) -> dict[str, float]:
         rate = self._rate_at(step, rate_scale)
@@ -108,10 +108,8 @@ class AdaGrad(Rated):
         self._set("epsilon_inside_sqrt", check.flag("epsilon_inside_sqrt", self.epsilon_inside_sqrt))
 
     @property
-    def _full_rule(self) -> rules.Rule:
-        return self._rule_around(
-            rules.adagrad(self.second_moment == "modulus", self._rates, self._finds_rate)
-        )
+    def _core(self) -> rules.Rule:
+        return rules.adagrad(self.second_moment == "modulus", self._rates, self._finds_rate)
 
     def _starts(self) -> dict[str, float]:
         return {"square_sum": self.initial_square_sum}
@@ -181,8 +179,8 @@ class Adam(Rated):
         return ("gradient_average", "beta1") if self.beta1 else None
 
     @property
-    def _full_rule(self) -> rules.Rule:
-        return self._rule_around(rules.adam(self.second_moment == "modulus", self._rates, self._finds_rate))
+    def _core(self) -> rules.Rule:
+        return rules.adam(self.second_moment == "modulus", self._rates, self._finds_rate)
 
     def _scalars_at(self, step: float, rate_scale: float) -> dict[str, float]:
         rate = self._rate_at(step, rate_scale)

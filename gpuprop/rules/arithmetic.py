@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import math
 import textwrap
+from collections.abc import Mapping
 from typing import NamedTuple
 
 #: What a body may call: the number of arguments, and the name of the function in the output.
@@ -124,30 +125,48 @@ def parse(
     TypeError
         A name or the body is no text.
     """
-    _check_names(name, reads, writes, scalars)
+    check_names(f"rule {name!r}", name, reads, writes, scalars)
+    fixed = dict.fromkeys(reads, "an array that is only read") | dict.fromkeys(scalars, "a scalar")
+    assignments = read_lines(f"rule {name!r}", body, {*reads, *writes, *scalars}, fixed)
+    shown = _cut(textwrap.dedent(body).strip("\n"))
+    for array in writes:
+        if PREFIX + array not in {target for target, *_ in assignments}:
+            raise ValueError(f"rule {name!r} never assigns its array {array!r} in `{shown}`")
+    for unused in sorted(fixed.keys() - names_of(ast.parse(textwrap.dedent(body)))):
+        raise ValueError(f"rule {name!r} never uses {unused!r} in `{shown}`")
+    return assignments
+
+
+def read_lines(whose: str, body: str, known: set[str], fixed: Mapping[str, str]) -> tuple[Assignment, ...]:
+    """Check lines over `known` names, of which some are `fixed`, and said why; and write them out.
+
+    Raises
+    ------
+    ValueError
+        With the line quoted and the reason.
+    TypeError
+        `body` is no text.
+    """
     if not isinstance(body, str):
-        raise TypeError(f"rule {name!r}: body is a {type(body).__name__}; it must be lines of text")
+        raise TypeError(f"{whose}: body is a {type(body).__name__}; it must be lines of text")
     text = textwrap.dedent(body).strip("\n")
     try:
         statements = ast.parse(text).body
     except SyntaxError as error:
         line = _cut((error.text or text).strip())
-        raise ValueError(f"rule {name!r}, line `{line}`: {error.msg}") from None
+        raise ValueError(f"{whose}, line `{line}`: {error.msg}") from None
     except (RecursionError, MemoryError):  # of Python's parser, whose stack has an end of its own
-        raise ValueError(f"rule {name!r}: {_TOO_DEEP}, in `{_cut(text)}`") from None
+        raise ValueError(f"{whose}: {_TOO_DEEP}, in `{_cut(text)}`") from None
     except ValueError as error:
-        raise ValueError(f"rule {name!r}: body is no text that Python reads: {error}") from None
-    known = {*reads, *writes, *scalars}
-    fixed = {*reads, *scalars}
-    assignments, assigned = [], set()
+        raise ValueError(f"{whose}: body is no text that Python reads: {error}") from None
+    assignments, known = [], set(known)
     for statement in statements:
         try:
             if _nested(statement) > MOST_NESTED:
                 raise _Refused(_TOO_DEEP)
             target, value = assignment(statement)
             if target in fixed:
-                kind = "a scalar" if target in scalars else "an array that is only read"
-                raise _Refused(f"{target!r} is {kind}, and cannot be assigned")
+                raise _Refused(f"{target!r} is {fixed[target]}, and cannot be assigned")
             if target in FUNCTIONS:
                 raise _Refused(f"{target!r} is a function")
             if not target.isascii():
@@ -155,17 +174,15 @@ def parse(
             written = ast.unparse(_Writer(known).number(value))
         except _Refused as reason:
             line = _cut(ast.get_source_segment(text, statement) or "")
-            raise ValueError(f"rule {name!r}, line `{line}`: {reason}") from None
+            raise ValueError(f"{whose}, line `{line}`: {reason}") from None
         assignments.append(Assignment(PREFIX + target, written, target not in known))
         known.add(target)
-        assigned.add(target)
-    for array in writes:
-        if array not in assigned:
-            raise ValueError(f"rule {name!r} never assigns its array {array!r} in `{_cut(text)}`")
-    used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
-    for unused in sorted(fixed - used):
-        raise ValueError(f"rule {name!r} never uses {unused!r} in `{_cut(text)}`")
     return tuple(assignments)
+
+
+def names_of(tree: ast.AST) -> set[str]:
+    """All that an expression, or lines, call by a name, functions too."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 _TOO_DEEP = (
@@ -200,22 +217,23 @@ def assignment(statement: ast.stmt) -> tuple[str, ast.expr]:
     return target.id, value
 
 
-def _check_names(
-    name: str, reads: tuple[str, ...], writes: tuple[str, ...], scalars: tuple[str, ...]
+def check_names(
+    whose: str, name: str, reads: tuple[str, ...], writes: tuple[str, ...], scalars: tuple[str, ...]
 ) -> None:
+    """Refuse what cannot be the names of a rule, or of what is around one."""
     if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
         raise ValueError(f"a rule's name must be an identifier, not {name!r}")
     for kind, names in (("reads", reads), ("writes", writes), ("scalars", scalars)):
         if isinstance(names, str):
-            raise ValueError(f"rule {name!r}: {kind} must be a tuple of names, not the string {names!r}")
+            raise ValueError(f"{whose}: {kind} must be a tuple of names, not the string {names!r}")
         if not isinstance(names, (tuple, list)) or not all(isinstance(each, str) for each in names):
-            raise TypeError(f"rule {name!r}: {kind} is {names!r}; it must be a tuple of names")
+            raise TypeError(f"{whose}: {kind} is {names!r}; it must be a tuple of names")
     seen: set[str] = set()
     for each in (*reads, *writes, *scalars):
         if not (each.isascii() and each.isidentifier()) or each in FUNCTIONS:
-            raise ValueError(f"rule {name!r}: {each!r} cannot be the name of an array or a scalar")
+            raise ValueError(f"{whose}: {each!r} cannot be the name of an array or a scalar")
         if each in seen:
-            raise ValueError(f"rule {name!r} names {each!r} twice")
+            raise ValueError(f"{whose} names {each!r} twice")
         seen.add(each)
     if not writes:
-        raise ValueError(f"rule {name!r} must write at least one array")
+        raise ValueError(f"{whose} must write at least one array")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.rules.arithmetic import assignment
+from gpuprop.rules.arithmetic import assignment, names_of
 from gpuprop.rules.rule import Rule, parsed
 
 
@@ -23,6 +23,9 @@ def composed(
     writes: tuple[str, ...] = (),
     scalars: tuple[str, ...] = (),
     reals: tuple[str, ...] = (),
+    given: tuple[str, ...] | None = None,
+    last_scalars: tuple[str, ...] = (),
+    **changes: Any,
 ) -> Rule:
     """`rule` with lines `before` and `after` its own, and what more of arrays and scalars they use.
 
@@ -35,16 +38,23 @@ def composed(
         What the lines before make of the first array that `rule` reads, for its own.
     reads, writes, scalars, reals : tuple of str
         Names behind those that `rule` has; scalars that no line uses are left out.
+    given : tuple of str, optional
+        What is read in place of the gradient.
+    last_scalars : tuple of str
+        Names behind those of all other scalars.
+    **changes
+        Other fields of the rule.
     """
     body = "\n".join([before, renamed(rule.body, {rule.reads[0]: gradient}), after])
-    used = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+    used = names_of(parsed(body))
     return replace(
         rule,
-        reads=rule.reads + reads,
+        reads=(rule.reads if given is None else given + rule.reads[1:]) + reads,
         writes=rule.writes + writes,
-        scalars=tuple(name for name in scalars if name in used) + rule.scalars,
+        scalars=tuple(name for name in scalars if name in used) + rule.scalars + last_scalars,
         body=body,
         reals=rule.reals + reals,
+        **changes,
     )
 
 
@@ -59,8 +69,7 @@ def renamed(body: str, names: Mapping[str, str]) -> str:
 
 def names_in(rule: Rule) -> set[str]:
     """All that a rule calls by a name, functions too."""
-    nodes = (node.id for node in ast.walk(rule.tree()) if isinstance(node, ast.Name))
-    return {*nodes, *rule.arrays, *rule.scalars}
+    return names_of(rule.tree()).union(rule.arrays, rule.scalars)
 
 
 @cache
@@ -91,20 +100,16 @@ def _increment(rule: Rule) -> tuple[int, ast.expr] | None:
     x, found = rule.writes[0], None
     for number, line in enumerate(rule.tree().body):
         target, value = assignment(line)
-        if x != target and x not in _names(value):
+        if x != target and x not in names_of(value):
             continue
         is_step = isinstance(value, ast.BinOp) and isinstance(value.op, (ast.Sub, ast.Add))
-        if found or x != target or not is_step or _names(value.left) != {x} or x in _names(value.right):  # type: ignore[attr-defined]
+        if found or x != target or not is_step or names_of(value.left) != {x} or x in names_of(value.right):  # type: ignore[attr-defined]
             return None
         if not isinstance(value.left, ast.Name):  # type: ignore[attr-defined]
             return None
         right = value.right  # type: ignore[attr-defined]
         found = number, right if isinstance(value.op, ast.Sub) else ast.UnaryOp(ast.USub(), right)  # type: ignore[attr-defined]
     return found
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
 @cache

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
+from gpuprop.rules.arithmetic import names_of
 from gpuprop.rules.rule import Rule
 
 
@@ -19,7 +20,7 @@ from gpuprop.rules.rule import Rule
 def _folded(rule: Rule, values: tuple[tuple[str, float], ...]) -> Rule:
     tree = _Folder(dict(values)).visit(rule.tree())
     tree.body = [line for line in tree.body if not _assigns_itself(line)]
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    used = names_of(tree)
     scalars = tuple(name for name in rule.scalars if name in used)
     return replace(rule, scalars=scalars, body=ast.unparse(tree))
 

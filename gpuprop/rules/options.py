@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gpuprop.rules.composition import composed, free_name, names_in, renamed
+from gpuprop.rules.family import NEUTRAL
+from gpuprop.rules.fusion import Lines
 from gpuprop.rules.rule import Rule
 
 _GRADIENT = """
@@ -50,7 +52,10 @@ _LOCALS = ("g", "size", "direction", "length", "modulus", "limit", "start")
 
 
 class Around(NamedTuple):
-    """The options that are more than numbers; `arrays` are those that are given as arrays."""
+    """The options that are more than numbers; `arrays` are those that are given as arrays.
+
+    `lines` come before all others, and behind those of the rule: bounds hold whatever they say.
+    """
 
     arrays: tuple[str, ...] = ()
     decays_by_element: bool = False
@@ -58,6 +63,7 @@ class Around(NamedTuple):
     projected_gradient: bool = False
     parameter_average: bool = False
     displacement: bool = False
+    lines: Lines | None = None
 
 
 @cache
@@ -91,14 +97,34 @@ def around(rule: Rule, options: Around = Around()) -> Rule:  # noqa: B008 - immu
     if options.projected_gradient and rule.reference is not None:
         rule = replace(rule, reference=partial(rule.reference, projected_gradient=True))
     names = own_names(rule)
-    written = names | {"grad": rule.reads[0], "x": rule.writes[0]}
+    own = names | {"grad": rule.reads[0], "x": rule.writes[0]}
+    before, after, reals, fields = renamed(before, own), renamed(after, own), (), {}
+    if options.lines is not None:
+        before, after, reals, fields = _with_lines(options.lines, rule, before, after)
     return composed(
         rule,
-        renamed(before, written),
-        renamed(after, written),
+        before,
+        after,
         gradient=names["g"],
         reads=tuple(names[name] for name in options.arrays),
         writes=("parameter_average",) * options.parameter_average + ("displacement",) * options.displacement,
         scalars=tuple(names[name] for name in _SCALARS if name not in options.arrays),
-        reals=tuple(names[name] for name in options.arrays if name not in ("lower", "upper")),
+        reals=reals + tuple(names[name] for name in options.arrays if name not in ("lower", "upper")),
+        **fields,
     )
+
+
+def _with_lines(lines: Lines, rule: Rule, before: str, after: str) -> tuple[Any, ...]:
+    """A user's lines beside those of the options; which names are real; and what else becomes of the rule."""
+    taken = {*names_in(rule), *own_names(rule).values(), *NEUTRAL, "parameter_average", "displacement"}
+    total = free_name("total", taken)
+    lines = lines.among({*taken, total}, rule.writes[0], rule.reads[0])
+    fields: dict[str, Any] = {
+        "given": lines.reads,
+        "last_scalars": lines.scalars,
+        "looks_at": rule.reads[0],
+        "total": total * bool(lines.value),
+        "reference": None,
+    }
+    value = f"{total} = {lines.value}" * bool(lines.value)
+    return "\n".join([lines.before, value, before]), "\n".join([lines.after, after]), lines.reals, fields

@@ -14,7 +14,7 @@ from gpuprop.rules.arithmetic import assignment
 
 
 class Parts(NamedTuple):
-    """A body over the parts of complex numbers, and what the parts of each array are called."""
+    """A body over the parts of complex numbers, and what those of each array and local are called."""
 
     body: str
     of: dict[str, tuple[str, ...]]
@@ -52,7 +52,8 @@ def in_parts(name: str, body: ast.Module, arrays: Iterable[str], reals: Iterable
             written += [f"{n} = {v}" for n, v in zip(new, values, strict=True)]
             values = new
         written += [f"{t} = {v}" for t, v in zip(targets, values, strict=True)]
-    of = {each: tuple(each + end for end in ends) if each in pairs else (each,) for each in arrays}
+    names = {*arrays, *(target for target, _ in lines)}
+    of = {each: tuple(each + end for end in ends) if each in pairs else (each,) for each in names}
     return Parts("\n".join(written), of)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from typing import Any
 
-from gpuprop.rules.arithmetic import Assignment, parse
+from gpuprop.rules.arithmetic import PREFIX, Assignment, parse
 from gpuprop.rules.pairs import Parts, couples, in_parts
 
 
@@ -43,6 +43,11 @@ class Rule:
         Arrays that are real where the parameters are complex, such as an average of ``abs2(g)``.
     fresh : tuple of str, optional
         Arrays in `writes` that are not read: the body finds 0 in them.
+    looks_at : str, optional
+        What the body calls what is looked at, beside what it writes, for numbers that are not finite; by
+        default the first array that it reads.
+    total : str, optional
+        What the body calls what is summed over all elements.
 
     Raises
     ------
@@ -63,6 +68,8 @@ class Rule:
     reference: Callable[..., dict[str, Any]] | None = field(default=None, repr=False)
     reals: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
+    looks_at: str = ""
+    total: str = ""
     assignments: tuple[Assignment, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +91,9 @@ class Rule:
             raise ValueError(
                 f"rule {self.name!r}: {self.writes[0]!r} is what may be complex, and is in reals"
             )
+        for name in filter(None, (self.looks_at, self.total)):
+            if name not in {*self.arrays, *(a.target.removeprefix(PREFIX) for a in parsed)}:
+                raise ValueError(f"rule {self.name!r} has no {name!r} for its gradient, or its total")
         if self.couples:
             _ = self._parts  # which refuses what cannot be written so
 
@@ -116,8 +126,13 @@ class Rule:
         """
         return self._over_parts if is_complex and self.couples else self
 
+    @property
+    def looked_at(self) -> str:
+        """What is looked at, beside what is written, for numbers that are not finite."""
+        return self.looks_at or self.arrays[0]
+
     def parts_of(self, array: str, is_complex: bool) -> tuple[str, ...]:
-        """What `elements` calls an array.
+        """What `elements` calls an array, or a name of the body.
 
         Parameters
         ----------

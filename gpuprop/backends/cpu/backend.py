@@ -11,11 +11,13 @@ import numba
 import numpy as np
 
 from gpuprop.backends.base import Backend, Mode, clip_factor
-from gpuprop.backends.checks import adopted, checked, dtypes_of
+from gpuprop.backends.checks import adopted, checked, dtypes_of, real_dtype
 from gpuprop.backends.cpu import reductions, threads
 from gpuprop.backends.cpu.intrinsics import converts_half
 from gpuprop.backends.cpu.layouts import Plan, RowPlan, are_alike, as_bits, plan_of, plan_of_rows
+from gpuprop.backends.cpu.lines import Layout
 from gpuprop.backends.cpu.loops import SERIAL_BYTES, Loops
+from gpuprop.backends.cpu.passes import passes
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
 
@@ -72,6 +74,22 @@ class CPUBackend(Backend):
         if not self._ran(mode, rule, arrays, scalars, clock, count, rows):
             return self._plain.count_nonfinite(rule, arrays, scalars, rows)
         return int(count[0])
+
+    def run_at_once(
+        self, rule: Rule, arrays: Sequence[Any], table: Any, steps: int, clock: Any, skipped: Any = None
+    ) -> np.ndarray | None:
+        arrays = checked(self, rule, arrays)
+        x = arrays[len(rule.reads)]
+        if not (_converts(x.dtype) and x.size and are_alike(arrays)):
+            return None
+        real, mode = real_dtype(x.dtype), "plain" if skipped is None else "skip"
+        vectors = as_bits([array.ravel("K") for array in arrays])
+        if x.dtype.kind == "c" and not rule.couples:
+            vectors = [vector.view(real) for vector in vectors]
+        layout = Layout(is_complex=vectors[len(rule.reads)].dtype.kind == "c")
+        compiled = passes(rule, real, mode, layout)
+        sums = compiled.run_steps(vectors, np.asarray(table, np.float64), steps, clock, skipped)
+        return np.array([reductions.exact_sum(blocks) for blocks in sums])
 
     def _ran(
         self, mode: Mode, rule: Rule, arrays: Any, scalars: Any, clock: Any, counter: Any, rows: Any

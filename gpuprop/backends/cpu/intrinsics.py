@@ -9,6 +9,7 @@ from typing import Any
 
 import llvmlite.binding
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
@@ -118,6 +119,15 @@ def square(a):
     return a * a
 
 
+# Free to add in any order, and so to vectorise; the order is that of the one compiled code.
+@njit(fastmath={"reassoc"})
+def total_of(values, size):
+    total = 0.0
+    for i in range(size):
+        total += np.float64(values[i])
+    return total
+
+
 as_it_is = njit(lambda value: value)
 from_half = njit(lambda bits: load_half(bits))  # type: ignore[call-arg]
 from_brain = njit(lambda bits: load_brain(bits))  # type: ignore[call-arg]
@@ -132,6 +142,8 @@ FUNCTIONS = memory.FUNCTIONS | {
     "square": square,
     "complex": complex,
     "advance": advance,
+    "empty": np.empty,
+    "total_of": total_of,
     "load_half": load_half,
     "store_half": store_half,
     "load_brain": load_brain,

@@ -33,10 +33,13 @@ class Layout(NamedTuple):
 VECTOR = Layout()
 
 
-def element_lines(rule: Rule, mode: Mode, form: str, layout: Layout = VECTOR) -> list[str]:
+def element_lines(
+    rule: Rule, mode: Mode, form: str, layout: Layout = VECTOR, sums: bool = False
+) -> list[str]:
     """The loop over elements, vectorised where they are contiguous; `form` is that of 16-bit elements.
 
-    Complex numbers are elements here where `rule` couples their parts, and pairs of reals where not.
+    Complex numbers are elements here where `rule` couples their parts, and pairs of reals where not. Where it
+    `sums`, what is to be summed is left in ``values``.
     """
     axes, counts = range(max(layout.axes, 1)), mode != "plain"
     at = f"[{', '.join(f'i{axis}' for axis in axes)}]"
@@ -67,12 +70,16 @@ def element_lines(rule: Rule, mode: Mode, form: str, layout: Layout = VECTOR) ->
     each += [f"{target} = {value}" for target, value, _ in elements.assignments]
     if counts:
         # Of numbers that are finite, and of no others, the difference from themselves is zero.
-        kept = [f"old_{part}" for part in parts[rule.arrays[0]]]
+        prefix = "old_" if rule.looked_at in parts else PREFIX
+        kept = [prefix + part for part in rule.parts_of(rule.looked_at, layout.is_complex)]
         kept += [as_kept(PREFIX + name) for name in elements.writes]
         each += [f"finite = {' + '.join(f'({v} - {v})' for v in kept)} == real(0)"]
         each += ["count = whole(count + whole(not finite))"]
     if mode == "skip":
         each += [f"{PREFIX}{name} = where(finite, {PREFIX}{name}, old_{name})" for name in elements.writes]
+    if sums:
+        total = rule.parts_of(rule.total, layout.is_complex)
+        each.append(f"values[i0] = {' + '.join(PREFIX + part for part in total)}")
     if mode != "count":
         for name in rule.writes:
             values = [PREFIX + part for part in parts[name]]
@@ -127,3 +134,28 @@ def strided_lines(rule: Rule, mode: Mode, layout: Layout, arguments: Iterable[st
     nested = ["    " * depth + line for depth, line in enumerate(loops)]
     nested += ["    " * len(loops) + line for line in body]
     return [*before, *nested] if mode == "plain" else [*before, "count = 0", *nested, "return count"]
+
+
+def steps_lines(rule: Rule, mode: Mode, layout: Layout, most: int) -> list[str]:
+    """``loop`` over blocks of so many elements, from ``start`` to ``stop``, each through all steps."""
+    arrays = [f"array_{name}" for name in rule.arrays]
+    couples = layout.is_complex and rule.couples
+    items = ["part" if couples and name in rule.reals else "item" for name in rule.arrays]
+    blocks = [
+        f"carray(pointer({array}, begin * {array}.itemsize), (size,), {item})"
+        for array, item in zip(arrays, items, strict=True)
+    ]
+    scalars = [f"table[row, {place}]" for place in range(len(rule.scalars))]
+    more = ["counter"] * (mode != "plain") + ["values"] * bool(rule.total)
+    call = f"loop({', '.join([*blocks, *scalars, *more])})"
+    return [
+        *[f"values = empty({most}, real)"] * bool(rule.total),
+        f"length = {arrays[0]}.shape[0]",
+        "for block in range(start, stop):",
+        f"    begin = block * {most}",
+        f"    size = min({most}, length - begin)",
+        "    for step in range(steps):",
+        "        row = min(step, table.shape[0] - 1)",
+        f"        {call if mode == 'plain' else f'advance(counter, 0, {call})'}",
+        *["        sums[step, block] = total_of(values, size)"] * bool(rule.total),
+    ]

@@ -28,7 +28,7 @@ SERIAL_BYTES_OF_ROWS = 2**18
 #: Elements of which a loop can count all in 32 bits.
 MOST_COUNTED = 2**30
 
-_MAX_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
 class Loops:
@@ -99,7 +99,7 @@ class Loops:
         if chunks == 1:
             return self.serial(*arguments, *checks, clock)
         if threads.parallel_layer_is_safe():
-            return self.parallel(*arguments, *checks, clock, chunks, min(workers, _MAX_THREADS))
+            return self.parallel(*arguments, *checks, clock, chunks, min(workers, MOST_THREADS))
         if not self.guard(*arguments, *checks):
             return False
         edges = [length * chunk // chunks for chunk in range(chunks + 1)]
@@ -156,7 +156,11 @@ class Loops:
     @property
     def _vector(self) -> Loops:
         layout = Layout(is_complex=True) if self._couples else VECTOR
-        return loops(self._rule, self._part_dtype, self._mode, layout)
+        return self._alike(self._rule, self._part_dtype, self._mode, layout)
+
+    @property
+    def _alike(self) -> Callable[..., Loops]:
+        return loops
 
     def _call_of_loop(self, part: str = "") -> str:
         # Of gathered arrays, `rows` says what is taken.
@@ -181,10 +185,13 @@ class Loops:
             return strided_lines(self._rule, self._mode, self._layout, self._arguments)
         return element_lines(self._rule, self._mode, self._format, self._layout)
 
+    def _arguments_of(self, name: str) -> dict[str, Any]:
+        return self._arguments
+
     def _compile(
         self, name: str, lines: Sequence[str], more: dict[str, Any] | None = None, *, returns: Any
     ) -> Callable[..., Any]:
-        arguments = self._arguments | (more or {})
+        arguments = self._arguments_of(name) | (more or {})
         names = list(arguments)
         if self._is_pairs:
             names = [f"pairs_of_{n}" if n in self._arrays else n for n in arguments]
@@ -192,16 +199,17 @@ class Loops:
         source = "\n    ".join([f"def {name}({', '.join(names)}):", *lines])
         # Vectorised, to count takes a number as wide as those of the computation.
         whole = np.int32 if self._real == types.float32 and not self._layout.axes else np.int64
-        namespace = {**FUNCTIONS, "real": self._real, "whole": whole}
+        namespace = {**FUNCTIONS, "real": self._real, "whole": whole, "item": self._item, "part": self._real}
         if self._goes_by_vectors:
-            namespace |= {"row_loop": self._vector.loop, "item": self._item, "part": self._real}
-        if name != "loop" and any("loop(" in line for line in lines):
-            namespace["loop"] = self.loop
+            namespace["row_loop"] = self._vector.loop
+        for called in ("loop", "part_of_pass"):
+            if name != called and any(f"{called}(" in line for line in lines):
+                namespace[called] = getattr(self, called)
         exec(compile(source, f"<gpuprop {self._rule.name} {self._real}>", "exec"), namespace)
         # Numba's default error model tests every divisor, which stops vectorisation.
         options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
         signature = returns(*arguments.values())
-        return njit(signature, parallel=name == "parallel", **options)(namespace[name])
+        return njit(signature, parallel=name.startswith("parallel"), **options)(namespace[name])
 
 
 @cache

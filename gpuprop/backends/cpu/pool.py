@@ -29,7 +29,10 @@ _lock = RLock()  # a signal's handler may step, too
 
 
 def run_in_pool(
-    tasks: Sequence[partial[Any]], clock: np.ndarray | None = None, workers: int | None = None
+    tasks: Sequence[partial[Any]],
+    clock: np.ndarray | None = None,
+    workers: int | None = None,
+    steps: int = 1,
 ) -> None:
     """Run the tasks, each once and on whatever thread takes it first, and return when all are done.
 
@@ -40,8 +43,8 @@ def run_in_pool(
     tasks : sequence of functools.partial
         Of compiled functions.
     clock : array of two int64, optional
-        Its first number is advanced before any task runs, and its second when all are done. An
-        interrupt is raised when both are.
+        Its first number is advanced before any task runs, and its second when all are done, by so many
+        `steps`. An interrupt is raised when both are.
     workers : int, optional
         How many threads take part, the caller among them; by default one a task.
     """
@@ -52,7 +55,7 @@ def run_in_pool(
     own = map(_call, iter(queue.popleft, None))
     helpers = _helpers(min(workers or len(tasks), len(tasks)) - 1)
     try:
-        add(clock, 0, 1)
+        add(clock, 0, steps)
         for _ in range(helpers):
             _jobs.put((queue, running, entered, finished))
     finally:
@@ -63,7 +66,7 @@ def run_in_pool(
             try:
                 queue.clear()  # an error has left tasks, which nobody is to run behind the caller's back
             finally:
-                finish(running, clock)
+                finish(running, clock, steps)
     for error in filter(None, errors):
         raise error
 
@@ -108,11 +111,11 @@ def _compiled() -> tuple[Callable[..., None], ...]:
     def add(array, place, number):
         advance(array, place, number)  # type: ignore[call-arg]
 
-    @njit(types.void(numbers, numbers), nogil=True)
-    def finish(running, clock):
+    @njit(types.void(numbers, numbers, types.int64), nogil=True)
+    def finish(running, clock, steps):
         while load(running) != 0:  # type: ignore[call-arg]
             pass
-        advance(clock, 1, 1)  # type: ignore[call-arg]
+        advance(clock, 1, steps)  # type: ignore[call-arg]
 
     return add, finish
 

@@ -62,10 +62,11 @@ def _sums(terms: Any, arrays: tuple[np.ndarray, ...]) -> tuple[float, ...]:
     else:
         edges = [count * worker // workers for worker in range(workers + 1)]
         run_in_pool([partial(blocks, vectors, sums, *part) for part in pairwise(edges)])
-    return tuple(map(_exact_sum, sums.T))
+    return tuple(map(exact_sum, sums.T))
 
 
-def _exact_sum(sums: np.ndarray) -> float:
+def exact_sum(sums: np.ndarray) -> float:
+    """Rounded once, if it can be."""
     try:
         return math.fsum(sums)
     except (OverflowError, ValueError):  # it ends beyond all numbers, or an infinity meets another

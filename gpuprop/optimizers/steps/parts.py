@@ -13,10 +13,11 @@ from gpuprop.optimizers.steps import refusals
 from gpuprop.rules import Rule
 
 
-def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any) -> tuple[list[Any], Any]:
+def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any, given: int = 0) -> tuple[list[Any], Any]:
     """The arrays of a step of ``x[at]``, and which rows those are, None for a window.
 
-    The gradient, and what is only written, are of the shape of the part; all others are whole.
+    The gradient, or the first so many that are `given`, and what is only written, are of the shape of the part;
+    all others are whole.
 
     Raises
     ------
@@ -33,7 +34,7 @@ def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any) -> tuple[list[An
     if not isinstance(at, (np.ndarray, np.generic, kind)) and hasattr(at, "__dlpack__"):
         at = backend_of(at).adopt("at", at)
     # Of a direction, the first that is written is no x.
-    loose = (0, len(rule.reads)) if rule.fresh else (0,)
+    loose: Any = range(given) or ((0, len(rule.reads)) if rule.fresh else (0,))
     whole = [i for i in range(len(arrays)) if i not in loose]
     x: Any = arrays[len(rule.reads)] if not rule.fresh else arrays[whole[-1]] if whole else None
     for i in whole:
@@ -44,12 +45,9 @@ def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any) -> tuple[list[An
                 f"{rule.arrays[i]} has shape {arrays[i].shape} and {rule.writes[0]} has {x.shape}; they must "
                 "be the same: what `at` takes of them is found by the step"
             )
-    if getattr(getattr(at, "dtype", None), "kind", "") not in ("i", "u") or not at.shape:
-        items = at if isinstance(at, tuple) else (at,)
-        if all(type(item) is slice or item is Ellipsis or _is_integer(item) for item in items):
-            # An ellipsis more makes of a single element an array, too.
-            window = items if any(item is Ellipsis for item in items) else (*items, ...)
-            return [a if i in loose else a[window] for i, a in enumerate(arrays)], None
+    if (window := window_of(at)) is not None:
+        return [a if i in loose else a[window] for i, a in enumerate(arrays)], None
+    if not _are_numbers(at):
         at = _as_rows(at)
     if rule.fresh:
         raise IndexError("at has rows, of which step makes no direction; take a window, or step")
@@ -59,6 +57,19 @@ def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any) -> tuple[list[An
         if at.ndim > 1 and grad.shape[: at.ndim] == at.shape:
             grad = grad.reshape(rows.size, *grad.shape[at.ndim :])
         return [grad, *arrays[1:]], rows
+
+
+def window_of(at: Any) -> tuple[Any, ...] | None:
+    """An index that makes a view, and an array of a single element, too; None of any other."""
+    items = at if isinstance(at, tuple) else (at,)
+    if _are_numbers(at) or not all(type(i) is slice or i is Ellipsis or _is_integer(i) for i in items):
+        return None
+    return items if any(item is Ellipsis for item in items) else (*items, ...)
+
+
+def _are_numbers(at: Any) -> bool:
+    """Whether it is an array of integers, with an axis."""
+    return getattr(getattr(at, "dtype", None), "kind", "") in ("i", "u") and bool(at.shape)
 
 
 def _as_rows(at: Any) -> np.ndarray:

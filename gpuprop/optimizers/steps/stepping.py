@@ -59,8 +59,12 @@ class Stepping(ABC):
     @cached_property
     def rule(self) -> Rule:
         """The rule without what is neutral all the time."""
-        always = self._scalars_at(math.nan, math.nan)
-        return fold(self._full_rule, {k: v for k, v in self._neutral.items() if always.get(k) == v})
+        return self._folded(self._full_rule)
+
+    def _folded(self, rule: Rule) -> Rule:
+        # An optimizer that knows nothing of an option leaves it neutral.
+        always = {**dict.fromkeys(rule.scalars), **self._scalars_at(math.nan, math.nan)}
+        return fold(rule, {k: v for k, v in self._neutral.items() if always.get(k, math.nan) in (v, None)})
 
     # At which values options fall away, by what the rule calls them; and their names, where others.
     @property
@@ -141,16 +145,23 @@ class Stepping(ABC):
         return arrays
 
     def _ready(
-        self, rule: Rule, arrays: tuple[Any, ...], state: State, rows: Any = None, scale: Any = None
+        self,
+        rule: Rule,
+        arrays: tuple[Any, ...],
+        state: State,
+        rows: Any = None,
+        scale: Any = None,
+        more: tuple[float, ...] = (),
     ) -> Callable[[], None]:
         """What makes the step, where nothing is left that would refuse it.
 
-        `scale` is what clips the gradient, where others have a part in its norm.
+        `scale` is what clips the gradient, where others have a part in its norm; `more` scalars stand behind
+        those of this optimizer's own rule.
         """
         last = state.optimizer
         if last is not self:
             self._take_over(rule, arrays, state)
-        scalars = self._scalars_of(state, arrays[len(rule.reads)])
+        scalars = (*self._scalars_of(state, arrays[len(rule.reads)]), *more)
         update: Callable[[], None]
         if self._is_plain:
             update = partial(state.backend.update, rule, arrays, scalars, state._clock, None, rows)
@@ -162,14 +173,14 @@ class Stepping(ABC):
         update()
         state.optimizer = self  # type: ignore[assignment]
 
-    def _scalars_of(self, state: State, x: Any) -> Sequence[Any]:
-        """The scalars of the next step of `state`, in the order of the rule."""
+    def _scalars_of(self, state: State, x: Any, ahead: int = 0) -> Sequence[Any]:
+        """The scalars of the next step of `state`, or of one further ahead, in the order of the rule."""
         constant, scale = self._constant_scalars, state._rate_scale
         if constant is not None:
             return constant if scale == 1.0 else self._scaled(scale)
         if state.backend.name == "gpu" and self._has_a_past and state.backend.is_capturing(x):
             raise refusals.captured("learning rate or its bias correction changes with the step")
-        step = state._clock.item(1)
+        step = state._clock.item(1) + ahead
         if scale != 1.0 or self._template is None:
             return self._ordered(self._scalars_at(step, scale))
         return self._after(step)

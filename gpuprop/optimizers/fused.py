@@ -1,0 +1,243 @@
+"""An optimizer with a user's lines in its kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpuprop import arguments as check
+from gpuprop.backends import Backend
+from gpuprop.backends.checks import as_real, check_array
+from gpuprop.optimizers.state import State
+from gpuprop.optimizers.steps.parts import part_of, window_of
+from gpuprop.rules import Rule, around
+from gpuprop.rules.fusion import Lines, behind_gradient, maker
+
+if TYPE_CHECKING:
+    from gpuprop.optimizers.options import Options
+
+
+@dataclass(frozen=True, repr=False)
+class Fused:
+    """Steps of an optimizer with lines of your own in the same pass: what `Optimizer.fuse` gives.
+
+    Its states are those of `optimizer`, and are saved and loaded as such.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+        Whose step it is.
+    """
+
+    optimizer: Options
+    _lines: Lines
+
+    def init(self, x: Any, *, backend: Backend | None = None) -> State:
+        """The state before the first step: see `Optimizer.init`."""
+        return self.optimizer.init(x, backend=backend)
+
+    def step(self, x: Any, data: Any, state: State, *, at: Any = None, **scalars: float) -> Any:
+        """Update `x` and `state` in place.
+
+        Parameters
+        ----------
+        x : array
+            The parameters that `state` was made for.
+        data : mapping of str to array
+            The arrays of `reads`, by name: of the shape, dtype and device of x; beside a complex x they may
+            be real. ``()`` where there are none.
+        state : State
+            From `init`.
+        at : index, optional
+            The part of x that is stepped, as for `Optimizer.step`. The arrays of `data` are of the shape
+            of x, or of that of the part.
+        **scalars : float
+            The numbers of `scalars`, by name.
+
+        Returns
+        -------
+        None, float or cupy.ndarray
+            With a `value`, its sum over all elements, at x before the update: a float64, on a GPU in an array
+            of no dimension, for which nobody waits. Without one, None.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError, FloatingPointError, RuntimeError
+            As for `Optimizer.step`; or `data` or `scalars` have other names than `fuse` was told. Nothing has
+            been written.
+
+        Notes
+        -----
+        What needs the gradient of all elements before the first step of one, has it written to an array of
+        the state, in a pass before: `clip_norm`, ``nonfinite="raise"``, ``learning_rate="auto"``, and rows.
+        """
+        optimizer, backend = self.optimizer, _backend_of(state)
+        x, given, lines, numbers = self._taken(backend, x, data, scalars)
+        window = None if at is None else window_of(at)
+        is_rows = at is not None and window is None
+        index = backend.xp.asarray(at) if is_rows else window
+        part = {name: a if index is None or a.shape != x.shape else a[index] for name, a in given.items()}
+        value = None
+        if is_rows or self._needs_gradient:
+            x_part = x if index is None else x[index]
+            value = self._value(backend, lines, x_part, part, numbers)
+            if "grad" not in part:
+                out = self._room_for_gradient(state, x_part) if at is None else backend.empty_like(x_part)
+                part["grad"] = _made(backend, maker(lines, "grad"), x_part, part, numbers, out)
+            lines = behind_gradient(lines)
+        # Of whole arrays the kernel takes the rows, but for the gradient's, which come first.
+        first = [given[name] if is_rows and name != "grad" else part[name] for name in lines.reads]
+        rule, rows = self._rule(lines), None
+        arrays: Any = (*first, *optimizer._reads, x, *[getattr(state, name) for name in optimizer._kept])
+        if at is not None:
+            arrays, rows = part_of(backend, rule, arrays, at, 0 if is_rows else len(first))
+        more = tuple(numbers[name] for name in lines.scalars)
+        if lines.value:
+            table = [(*optimizer._scalars_of(state, x), *more)]
+            sums = self._run(rule, arrays, state, table, 1)
+            if sums is not None:
+                return sums[0]
+            value = self._value(backend, lines, arrays[len(rule.reads)], part, numbers)
+        optimizer._ready(rule, arrays, state, rows, more=more)()
+        return value
+
+    def run(self, x: Any, data: Any, state: State, *, steps: int, **scalars: float) -> Any:
+        """Make so many steps in one pass over memory.
+
+        Each element goes through all of them before the next one, as its gradient needs nothing but its own
+        numbers: to the same bits as single steps.
+
+        Parameters
+        ----------
+        x, data, state, **scalars
+            As for `step`.
+        steps : int
+            At least 1.
+
+        Returns
+        -------
+        None or array of `steps` float64
+            With a `value`, its sum before each step.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError
+            As for `step`; or an option needs all elements before the first step of one: `clip_norm`,
+            ``nonfinite="raise"`` and ``learning_rate="auto"``.
+
+        Notes
+        -----
+        Arrays that are not contiguous in one order are stepped one pass a step.
+        """
+        optimizer = self.optimizer
+        if self._needs_gradient:
+            raise ValueError(
+                f"{optimizer} needs the gradient of all elements in each step, for clip_norm, "
+                'nonfinite="raise" or learning_rate="auto"; leave these out, or call step'
+            )
+        steps = check.whole("steps", steps, least=1)
+        backend = _backend_of(state)
+        x, given, lines, numbers = self._taken(backend, x, data, scalars)
+        rule, more = self._rule(lines), tuple(numbers.values())
+        arrays = (*given.values(), *optimizer._reads, x, *[getattr(state, n) for n in optimizer._kept])
+        ahead = range(1 if optimizer._constant_scalars else steps)
+        table = [(*optimizer._scalars_of(state, x, step), *more) for step in ahead]
+        sums = self._run(rule, arrays, state, table, steps)
+        if sums is None:
+            sums = [self.step(x, data, state, **scalars) for _ in range(steps)]
+            with backend.on_device_of(x):
+                sums = backend.xp.stack([backend.xp.asarray(each) for each in sums]) if lines.value else None
+        return sums if lines.value else None
+
+    @cached_property
+    def _needs_gradient(self) -> bool:
+        """Whether the gradient must be known before the pass that steps."""
+        optimizer = self.optimizer
+        return optimizer.clip_norm is not None or optimizer.nonfinite == "raise" or optimizer._finds_rate
+
+    def _taken(self, backend: Backend, x: Any, data: Any, scalars: Mapping[str, Any]) -> tuple[Any, ...]:
+        """x and the arrays of data as the backend's own, the lines for such, and the scalars in their order."""
+        lines = self._lines
+        x = backend.adopt("x", x, written=True)
+        check_array(backend, "x", x, written=True)
+        data = data if isinstance(data, Mapping) else dict(data)
+        for what, named, names in (("data", data, lines.reads), ("the scalars", scalars, lines.scalars)):
+            if named.keys() != {*names}:
+                raise TypeError(
+                    f"{what} are {', '.join(map(str, named)) or 'none'}, and must be {', '.join(names) or 'none'}, "
+                    "as fuse was told"
+                )
+        given = {name: backend.adopt(name, data[name]) for name in lines.reads}
+        for name, array in given.items():
+            check_array(backend, name, array, written=False)
+        if x.dtype.kind == "c":
+            lines = lines._replace(reals=tuple(name for name, a in given.items() if a.dtype.kind != "c"))
+        return x, given, lines, {name: check.real(name, scalars[name]) for name in lines.scalars}
+
+    def _rule(self, lines: Lines) -> Rule:
+        optimizer, rules = self.optimizer, self._rules
+        if lines not in rules:
+            options = optimizer._around._replace(lines=lines)
+            rules[lines] = optimizer._folded(around(optimizer._core, options))
+        return rules[lines]
+
+    @cached_property
+    def _rules(self) -> dict[Lines, Rule]:
+        return {}
+
+    def _run(self, rule: Rule, arrays: Any, state: State, table: Any, steps: int) -> Any:
+        """So many steps in one pass; None where there is no such pass, and nothing has been done."""
+        optimizer = self.optimizer
+        if state.optimizer is not optimizer:
+            optimizer._take_over(rule, arrays, state)
+        skipped = None
+        if optimizer.nonfinite == "skip":
+            optimizer._provide_workspace(rule, arrays, state, None)
+            skipped = state._workspace.skipped
+        sums = state.backend.run_at_once(rule, arrays, table, steps, state._clock, skipped)
+        if sums is not None:
+            state.optimizer = optimizer
+        return sums
+
+    def _room_for_gradient(self, state: State, x: Any) -> Any:
+        self.optimizer._provide_workspace(
+            self.optimizer.rule, [x] * len(self.optimizer.rule.arrays), state, None
+        )
+        space = state._workspace
+        if not hasattr(space, "gradient"):
+            space.gradient = state.backend.empty_like(x)
+        return space.gradient
+
+    def _value(self, backend: Backend, lines: Lines, x: Any, part: Any, numbers: Any) -> Any:
+        """The sum of what is to be summed, by a pass of its own."""
+        if not lines.value:
+            return None
+        with backend.on_device_of(x):
+            if x.dtype.itemsize == 2:  # in which the sum is not computed
+                x, part = x.astype(np.float32), {n: a.astype(np.float32) for n, a in part.items()}
+            out = backend.empty_like(x)
+            value = as_real(backend, _made(backend, maker(lines, "value"), x, part, numbers, out)).sum(
+                dtype=np.float64
+            )
+        return value if backend.name == "gpu" else float(value)
+
+    def __repr__(self) -> str:
+        given = ((n, getattr(self._lines, n)) for n in ("before", "after", "reads", "scalars", "value"))
+        return f"{self.optimizer!r}.fuse({', '.join(f'{name}={value!r}' for name, value in given if value)})"
+
+
+def _backend_of(state: Any) -> Backend:
+    if not isinstance(state, State):
+        raise TypeError(f"state is a {type(state).__name__}; it must be one that init gave")
+    return state.backend
+
+
+def _made(backend: Backend, rule: Rule, x: Any, part: Any, numbers: Any, out: Any) -> Any:
+    """What the lines of a rule make, in an array for it."""
+    arrays = [*(x if name == "x" else part[name] for name in rule.reads), out]
+    backend.update(rule, arrays, [numbers[name] for name in rule.scalars], np.zeros(2, np.int64))
+    return out

@@ -1,0 +1,123 @@
+"""Lines of a user's around a rule: what makes the gradient, what follows the step, and what is summed."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Iterable
+from functools import cache
+from typing import NamedTuple
+
+from gpuprop.rules.arithmetic import FUNCTIONS, PREFIX, assignment, check_names, names_of, read_lines
+from gpuprop.rules.composition import free_name, renamed
+from gpuprop.rules.rule import Rule, parsed
+
+
+class Lines(NamedTuple):
+    """What `Options.fuse` was given, and which of the arrays are real beside complex parameters."""
+
+    before: str = ""
+    after: str = ""
+    reads: tuple[str, ...] = ()
+    scalars: tuple[str, ...] = ()
+    value: str = ""
+    reals: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """All lines, with that of the value, which is worth 0 where there is none."""
+        return f"{self.before}\nvalue = {self.value or 0}\n{self.after}"
+
+    def among(self, taken: Iterable[str], x: str, gradient: str) -> Lines:
+        """The same in a rule that has `taken` names, and calls the parameters and the gradient otherwise."""
+        names = {name: free_name(name, set(taken)) for name in names_of(parsed(self.text)) - {*FUNCTIONS}}
+        names |= {"x": x, "grad": gradient}
+        texts = {field: renamed(getattr(self, field), names) for field in ("before", "after", "value")}
+        tuples = {
+            field: tuple(names[name] for name in getattr(self, field))
+            for field in ("reads", "scalars", "reals")
+        }
+        return self._replace(**texts, **tuples)
+
+
+def checked_lines(
+    before: str, after: str, reads: tuple[str, ...], scalars: tuple[str, ...], value: str | None
+) -> Lines:
+    """What works together.
+
+    Raises
+    ------
+    ValueError
+        A line cannot work; it is quoted. Or a name is missing, or is one too many.
+    TypeError
+        Lines are no text, or names no tuple.
+    """
+    check_names("fuse", "fuse", reads, ("x",), scalars)
+    fixed = dict.fromkeys(reads, "an array that is only read") | dict.fromkeys(scalars, "a scalar")
+    made = read_lines(
+        "before", before, {*fixed, "x"}, fixed | {"x": "what the step changes, and before cannot"}
+    )
+    known = {*fixed, "x", *(line.target.removeprefix(PREFIX) for line in made)}
+    if "grad" not in known:
+        raise ValueError(
+            f"before is {before!r}, which never assigns grad, nor is it among reads; add a line such as "
+            "`grad = 2 * x`, or the array grad to reads"
+        )
+    read_lines("value", f"value = {0 if value is None else value}", known, {})
+    read_lines("after", after, known, fixed | {"grad": "what the step was made of"})
+    texts = (textwrap.dedent(text).strip("\n") for text in (before, after))
+    # A gradient that is an array comes first, as everywhere.
+    lines = Lines(*texts, tuple(sorted(reads, key="grad".__ne__)), tuple(scalars), (value or "").strip())
+    for unused in sorted(fixed.keys() - names_of(parsed(lines.text)) - {"grad"}):
+        raise ValueError(f"{unused!r} is used neither in before nor in after or value; leave it out")
+    return lines
+
+
+@cache
+def maker(lines: Lines, what: str) -> Rule:
+    """The rule that writes nothing but what `lines` make: their ``grad``, or their ``value``.
+
+    Of complex x the value is complex, and its sum is that of both parts.
+    """
+    body, target = lines.before, what
+    if what == "value":
+        target = free_name(what, {*names_of(parsed(lines.text)), "x"})
+        body += f"\n{target} = {lines.value}"
+    kept, needed = _needed(body, {target})
+    reads, scalars, reals = (
+        tuple(name for name in names if name in needed)
+        for names in ((*lines.reads, "x"), lines.scalars, lines.reals)
+    )
+
+    def rule(body: str) -> Rule:
+        return Rule(what, reads, (target,), scalars, body, reals=reals, fresh=(target,))
+
+    try:
+        return rule(f"{kept}\n{target} = as_complex({target})" if what == "value" else kept)
+    except ValueError:  # it has two parts already
+        return rule(kept)
+
+
+@cache
+def behind_gradient(lines: Lines) -> Lines:
+    """What is left of `lines` where their ``grad`` is an array."""
+    before = lines.before
+    if "grad" not in lines.reads:  # what was made of it before it was whole, is made again
+        before = renamed(before, {"grad": free_name("made", names_of(parsed(lines.text)))})
+    kept, needed = _needed(before, names_of(parsed(lines.after)))
+    reads, scalars, reals = (
+        tuple(name for name in names if name in needed and name != "grad")
+        for names in (lines.reads, lines.scalars, lines.reals)
+    )
+    return lines._replace(before=kept, reads=("grad", *reads), scalars=scalars, value="", reals=reals)
+
+
+def _needed(body: str, wanted: set[str]) -> tuple[str, set[str]]:
+    """The lines without which those names would not be what they are, and all that they need in turn."""
+    kept, needed = [], set(wanted)
+    for line in reversed(parsed(body).body):
+        name, value = assignment(line)
+        if name in needed:
+            needed = needed - {name} | names_of(value)
+            kept.append(f"{name} = {ast.unparse(value)}")
+    return "\n".join(reversed(kept)), needed
