@@ -12,7 +12,7 @@ import numpy as np
 
 from gpuprop.backends.base import Backend, Mode, at_once
 from gpuprop.backends.checks import checked, compute_dtype, dtypes_of, real_dtype
-from gpuprop.backends.gpu import reductions
+from gpuprop.backends.gpu import passes, reductions
 from gpuprop.backends.gpu.cuda import cupy_with_a_device
 from gpuprop.backends.gpu.kernels import elementwise_kernel
 from gpuprop.backends.gpu.layouts import at_a_glance, misalignment
@@ -82,7 +82,26 @@ class GPUBackend(Backend):
             with x.device:
                 return self.update(rule, arrays, scalars, clock, skipped, rows)
         # What is recorded into a graph is done later, and as often as that is launched.
-        now = clock.item(1) + (not self._captures())
+        self._do(launch, clock, 0 if self._captures() else 1)
+
+    def run_at_once(
+        self, rule: Rule, arrays: Sequence[Any], table: Any, steps: int, clock: Any, skipped: Any = None
+    ) -> Any:
+        arrays = checked(self, rule, arrays)
+        x = arrays[len(rule.reads)]
+        dtype = x.dtype if rule.couples else real_dtype(x.dtype)
+        mode: Mode = "plain" if skipped is None else "skip"
+        with x.device:
+            if not x.size or misalignment(arrays) or self._captures():
+                return None
+            size, table = x.nbytes // dtype.itemsize, np.asarray(table, np.float64)
+            launch, sums = passes.ready(rule, dtype.name, mode, arrays, size, table, steps, skipped)
+            self._do(launch, clock, steps)
+            return sums.sum(axis=1)
+
+    @staticmethod
+    def _do(launch: partial[Any], clock: Any, steps: int) -> None:
+        now = clock.item(1) + steps
         try:
             clock[0] = now
             at_once(launch, partial(setitem, clock, 1, now))

@@ -35,6 +35,7 @@ def body(
     on_device: Collection[str] = (),
     element: Callable[[str], str] = "array_{}".format,
     couples: bool = False,
+    sums: bool = False,
 ) -> str:
     """What becomes of one `element` of each array, with ``scalar_rho`` for each scalar.
 
@@ -59,12 +60,15 @@ def body(
     if mode != "plain":
         # As the arrays will hold them: 16 bits may make infinities of them.
         stored = dtype if dtype in ("float16", "bfloat16") else "real"
-        kept = [f"isfinite(old_{name})" for name in rule.parts_of(rule.arrays[0], couples)]
+        prefix = "old_" if rule.looked_at in rule.arrays else PREFIX
+        kept = [f"isfinite({prefix}{name})" for name in rule.parts_of(rule.looked_at, couples)]
         kept += [f"isfinite((real)({stored}){PREFIX}{name})" for name in elements.writes]
         lines += [
             f"const bool finite = {' && '.join(kept)};",
             "if (!finite) atomicAdd(&counter[0], 1ULL);",
         ]
+    if sums:
+        lines += [f"total += {PREFIX}{name};" for name in rule.parts_of(rule.total, couples)]
     if mode == "skip":
         lines += [f"{PREFIX}{name} = finite ? {PREFIX}{name} : old_{name};" for name in elements.writes]
     if mode != "count":

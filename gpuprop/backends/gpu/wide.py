@@ -34,54 +34,69 @@ def elements_a_thread(dtype: str) -> int:
     return BYTES // real_dtype(np.dtype(dtype)).itemsize
 
 
+class Wide:
+    """The pieces of a kernel of packs: a thread has one of each array."""
+
+    def __init__(self, rule: Rule, dtype: str, mode: Mode, sums: bool = False) -> None:
+        self.rule, self.couples = rule, dtype.startswith("complex")
+        self.width, self.real = elements_a_thread(dtype), REAL[compute_name(dtype)]
+        self.parts = {n: rule.parts_of(n, self.couples) for n in rule.arrays}
+        self.scalars = [f"const {self.real} scalar_{n}" for n in rule.scalars]
+        self.counter = ["unsigned long long *counter"] * (mode != "plain")
+        self.reads = [f"const pack<{len(self.parts[n])}> *array_{n}" for n in rule.reads]
+        self.writes = [f"pack<{len(self.parts[n])}> *array_{n}" for n in rule.writes]
+        self._more = ["counter"] * (mode != "plain") + ["total"] * sums
+        stored = self.real if self.couples else TYPES[dtype]
+        takes = [f"{stored} array_{part}" for n in rule.reads for part in self.parts[n]] + self.scalars
+        takes += [f"{stored} &array_{part}" for n in rule.writes for part in self.parts[n]]
+        takes += self.counter + ["double &total"] * sums
+        #: What comes before the kernel: what a pack is, and what becomes of an element.
+        self.head = f"""{HEADERS.get(dtype, "")}{PREAMBLE}
+typedef {stored} {dtype if dtype in HEADERS else "stored"};
+template <int PARTS> struct __align__({BYTES}) pack {{ {stored} element[PARTS * {self.width}]; }};
+
+__device__ __forceinline__ void element({", ".join(takes)}) {{
+{body(rule, dtype, mode, couples=self.couples, sums=sums)}
+}}
+"""
+        self.load = " ".join(f"pack_{n} = array_{n}[i];" for n in rule.arrays if n not in rule.fresh)
+        self.packs = " ".join(f"pack<{len(self.parts[n])}> pack_{n};" for n in rule.arrays)
+        written = rule.writes if mode != "count" else ()
+        self.store = " ".join(f"array_{n}[i] = pack_{n};" for n in written)
+
+    def update(self, of: str) -> str:
+        """The call for element ``k`` of packs that are called so."""
+
+        def each(names: tuple[str, ...]) -> list[str]:
+            parts = {n: len(self.parts[n]) for n in names}
+            return [f"{of.format(n)}[{count} * k + {i}]" for n, count in parts.items() for i in range(count)]
+
+        rule = self.rule
+        scalars = [f"scalar_{n}" for n in rule.scalars]
+        return f"element({', '.join([*each(rule.reads), *scalars, *each(rule.writes), *self._more])});"
+
+
 def wide_source(
     name: str, rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Collection[str] = ()
 ) -> str:
     """The CUDA C++ of `wide_kernel`, for a kernel called `name`."""
-    counts, stores, couples = mode != "plain", mode != "count", dtype.startswith("complex")
-    real, width = REAL[compute_name(dtype)], elements_a_thread(dtype)
-    stored = real if couples else TYPES[dtype]
-    parts = {n: rule.parts_of(n, couples) for n in rule.arrays}
-    values = [f"const {real} scalar_{n}" for n in rule.scalars]
-    device = {f"const {real} scalar_{n}": f"const {real} *at_{n}" for n in on_device}
-    counter = ["unsigned long long *counter"] if counts else []
-    of_element = [f"{stored} array_{part}" for n in rule.reads for part in parts[n]] + values
-    of_element += [f"{stored} &array_{part}" for n in rule.writes for part in parts[n]] + counter
-    of_kernel = [f"const pack<{len(parts[n])}> *array_{n}" for n in rule.reads]
-    of_kernel += [device.get(v, v) for v in values]
-    of_kernel += [f"pack<{len(parts[n])}> *array_{n}" for n in rule.writes] + [*counter, "long long size"]
-
-    def update(of: str) -> str:
-        def each(names: tuple[str, ...]) -> list[str]:
-            return [f"{of.format(n)}[{len(parts[n])} * k + {i}]" for n in names for i in range(len(parts[n]))]
-
-        arguments = [*each(rule.reads), *(f"scalar_{n}" for n in rule.scalars), *each(rule.writes)]
-        return f"element({', '.join([*arguments, *['counter'] * counts])});"
-
+    wide = Wide(rule, dtype, mode)
+    device = {f"const {wide.real} scalar_{n}": f"const {wide.real} *at_{n}" for n in on_device}
     read = " ".join(f"{value} = *at_{n};" for n, value in zip(on_device, device, strict=True))
-    load = " ".join(
-        f"pack<{len(parts[n])}> pack_{n}{'' if n in rule.fresh else f' = array_{n}[i]'};" for n in rule.arrays
-    )
-    store = " ".join(f"array_{n}[i] = pack_{n};" for n in rule.writes) if stores else ""
-    return f"""{HEADERS.get(dtype, "")}{PREAMBLE}
-typedef {stored} {dtype if dtype in HEADERS else "stored"};
-template <int PARTS> struct __align__({BYTES}) pack {{ {stored} element[PARTS * {width}]; }};
-
-__device__ __forceinline__ void element({", ".join(of_element)}) {{
-{body(rule, dtype, mode, couples=couples)}
-}}
-
-extern "C" __global__ void {name}({", ".join(of_kernel)}) {{
+    scalars = [device.get(value, value) for value in wide.scalars]
+    takes = [*wide.reads, *scalars, *wide.writes, *wide.counter, "long long size"]
+    return f"""{wide.head}
+extern "C" __global__ void {name}({", ".join(takes)}) {{
     {read}
-    const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x, first = i * {width};
-    if (first + {width} <= size) {{
-        {load}
+    const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x, first = i * {wide.width};
+    if (first + {wide.width} <= size) {{
+        {wide.packs} {wide.load}
         #pragma unroll
-        for (int k = 0; k < {width}; k++) {update("pack_{}.element")}
-        {store}
+        for (int k = 0; k < {wide.width}; k++) {wide.update("pack_{}.element")}
+        {wide.store}
     }} else {{
         #pragma unroll 1
-        for (long long k = 0; first + k < size; k++) {update("array_{}[i].element")}
+        for (long long k = 0; first + k < size; k++) {wide.update("array_{}[i].element")}
     }}
 }}
 """
