@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gpuprop import arguments as check
 from gpuprop.backends import Backend
-from gpuprop.backends.checks import as_real, check_array
+from gpuprop.backends.checks import check_array
 from gpuprop.optimizers.state import State
+from gpuprop.optimizers.steps.making import made, value_of
 from gpuprop.optimizers.steps.parts import part_of, window_of
 from gpuprop.rules import Rule, around
 from gpuprop.rules.fusion import Lines, behind_gradient, maker
@@ -75,6 +74,8 @@ class Fused:
         What needs the gradient of all elements before the first step of one, has it written to an array of
         the state, in a pass before: `clip_norm`, ``nonfinite="raise"``, ``learning_rate="auto"``, and rows.
         """
+        if at is None and self._is_one_launch and self._stepped_at_once(x, data, state, scalars):
+            return None
         optimizer, backend = self.optimizer, _backend_of(state)
         x, given, lines, numbers = self._taken(backend, x, data, scalars)
         window = None if at is None else window_of(at)
@@ -84,10 +85,10 @@ class Fused:
         value = None
         if is_rows or self._needs_gradient:
             x_part = x if index is None else x[index]
-            value = self._value(backend, lines, x_part, part, numbers)
+            value = value_of(backend, lines, x_part, part, numbers)
             if "grad" not in part:
-                out = self._room_for_gradient(state, x_part) if at is None else backend.empty_like(x_part)
-                part["grad"] = _made(backend, maker(lines, "grad"), x_part, part, numbers, out)
+                room = state._room_for_gradient(x) if at is None else backend.empty_like(x_part)
+                part["grad"] = made(backend, maker(lines, "grad"), x_part, part, numbers, room)
             lines = behind_gradient(lines)
         # Of whole arrays the kernel takes the rows, but for the gradient's, which come first.
         first = [given[name] if is_rows and name != "grad" else part[name] for name in lines.reads]
@@ -101,7 +102,7 @@ class Fused:
             sums = self._run(rule, arrays, state, table, 1)
             if sums is not None:
                 return sums[0]
-            value = self._value(backend, lines, arrays[len(rule.reads)], part, numbers)
+            value = value_of(backend, lines, arrays[len(rule.reads)], part, numbers)
         optimizer._ready(rule, arrays, state, rows, more=more)()
         return value
 
@@ -153,13 +154,45 @@ class Fused:
                 sums = backend.xp.stack([backend.xp.asarray(each) for each in sums]) if lines.value else None
         return sums if lines.value else None
 
+    def _stepped_at_once(self, x: Any, data: Any, state: Any, scalars: dict[str, Any]) -> bool:
+        """Make a step in which nothing is out of the ordinary, as most are; or do nothing and return False."""
+        optimizer, lines = self.optimizer, self._lines
+        try:
+            if state.optimizer is not optimizer or len(data) != len(lines.reads) or x.dtype.kind == "c":
+                return False
+            given = [data[name] for name in lines.reads]
+            more = [scalars[name] for name in lines.scalars]
+            arrays = (*given, *optimizer._reads, x, *[getattr(state, name) for name in optimizer._kept])
+        except (AttributeError, KeyError, TypeError):  # for the checks to refuse
+            return False
+        if len(scalars) != len(more) or not all(type(number) is float for number in more):
+            return False
+        skipped = None
+        if not optimizer._is_plain:
+            if state._workspace is None:
+                return False
+            skipped = state._workspace.skipped
+        known: Any = optimizer._constant_scalars
+        if known is None or state._rate_scale != 1.0:
+            known = optimizer._scalars_of(state, x)
+        state.backend.update(self._plain_rule, arrays, (*known, *more), state._clock, skipped)
+        return True
+
+    @cached_property
+    def _is_one_launch(self) -> bool:
+        return not self._lines.value and self.optimizer._is_one_launch
+
+    @cached_property
+    def _plain_rule(self) -> Rule:
+        return self._rule(self._lines)
+
     @cached_property
     def _needs_gradient(self) -> bool:
         """Whether the gradient must be known before the pass that steps."""
         optimizer = self.optimizer
         return optimizer.clip_norm is not None or optimizer.nonfinite == "raise" or optimizer._finds_rate
 
-    def _taken(self, backend: Backend, x: Any, data: Any, scalars: Mapping[str, Any]) -> tuple[Any, ...]:
+    def _taken(self, backend: Any, x: Any, data: Any, scalars: dict[str, Any]) -> tuple[Any, ...]:
         """x and the arrays of data as the backend's own, the lines for such, and the scalars in their order."""
         lines = self._lines
         x = backend.adopt("x", x, written=True)
@@ -168,8 +201,8 @@ class Fused:
         for what, named, names in (("data", data, lines.reads), ("the scalars", scalars, lines.scalars)):
             if named.keys() != {*names}:
                 raise TypeError(
-                    f"{what} are {', '.join(map(str, named)) or 'none'}, and must be {', '.join(names) or 'none'}, "
-                    "as fuse was told"
+                    f"{what} are {', '.join(map(str, named)) or 'none'}, and must be "
+                    f"{', '.join(names) or 'none'}, as fuse was told"
                 )
         given = {name: backend.adopt(name, data[name]) for name in lines.reads}
         for name, array in given.items():
@@ -203,28 +236,6 @@ class Fused:
             state.optimizer = optimizer
         return sums
 
-    def _room_for_gradient(self, state: State, x: Any) -> Any:
-        self.optimizer._provide_workspace(
-            self.optimizer.rule, [x] * len(self.optimizer.rule.arrays), state, None
-        )
-        space = state._workspace
-        if not hasattr(space, "gradient"):
-            space.gradient = state.backend.empty_like(x)
-        return space.gradient
-
-    def _value(self, backend: Backend, lines: Lines, x: Any, part: Any, numbers: Any) -> Any:
-        """The sum of what is to be summed, by a pass of its own."""
-        if not lines.value:
-            return None
-        with backend.on_device_of(x):
-            if x.dtype.itemsize == 2:  # in which the sum is not computed
-                x, part = x.astype(np.float32), {n: a.astype(np.float32) for n, a in part.items()}
-            out = backend.empty_like(x)
-            value = as_real(backend, _made(backend, maker(lines, "value"), x, part, numbers, out)).sum(
-                dtype=np.float64
-            )
-        return value if backend.name == "gpu" else float(value)
-
     def __repr__(self) -> str:
         given = ((n, getattr(self._lines, n)) for n in ("before", "after", "reads", "scalars", "value"))
         return f"{self.optimizer!r}.fuse({', '.join(f'{name}={value!r}' for name, value in given if value)})"
@@ -234,10 +245,3 @@ def _backend_of(state: Any) -> Backend:
     if not isinstance(state, State):
         raise TypeError(f"state is a {type(state).__name__}; it must be one that init gave")
     return state.backend
-
-
-def _made(backend: Backend, rule: Rule, x: Any, part: Any, numbers: Any, out: Any) -> Any:
-    """What the lines of a rule make, in an array for it."""
-    arrays = [*(x if name == "x" else part[name] for name in rule.reads), out]
-    backend.update(rule, arrays, [numbers[name] for name in rule.scalars], np.zeros(2, np.int64))
-    return out

@@ -127,11 +127,8 @@ class Options(Optimizer):
         """
         from gpuprop.optimizers.fused import Fused
 
-        taken = sorted({"data", "state", "at", "steps"}.intersection(scalars))
-        if taken:
-            raise ValueError(
-                f"scalars has {taken[0]!r}, which is an argument of every step; call it otherwise"
-            )
+        if taken := sorted({"data", "state", "at", "steps"}.intersection(scalars)):
+            raise ValueError(f"scalars has {taken[0]!r}, as every step has one itself; call it otherwise")
         return Fused(self, checked_lines(before, after, reads, scalars, value))
 
     def _more_reads(self) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """Several steps in one pass over memory on a GPU, and sums over all elements from the same pass.
 
-A thread takes a pack of each array through all steps in its registers. What the threads of a block add up is one
-number a step.
+A thread takes a pack of each array through all steps in its registers. What the threads of a block add up
+is one number a step.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ extern "C" __global__ void {name}({", ".join(takes)}) {{
 def pass_kernel(rule: Rule, dtype: str, mode: Mode, has_table: bool, device: int) -> Any:
     """The kernel of a pass, for contiguous arrays that begin where packs may, on the current device.
 
-    It takes the arrays that `rule` reads, its scalars where there is no table of them, the arrays that it writes,
-    the counter of a mode that counts, the number of elements, of steps, the table with a row for each step, and
-    room for a row of sums for each step, one for a block.
+    It takes the arrays that `rule` reads, its scalars where there is no table of them, the arrays that it
+    writes, the counter of a mode that counts, the numbers of elements and of steps, the table with a row for
+    each step, and room for a row of sums for each step, with one for each block.
     """
     import cupy
 

@@ -146,6 +146,14 @@ class State:
         """The elements that ``nonfinite="skip"`` has left out so far, an int; to ask waits for a GPU."""
         return self._skipped_before + (0 if self._workspace is None else int(self._workspace.skipped[0]))
 
+    def _room_for_gradient(self, x: Any) -> Any:
+        """An array like `x` for gradients that a step makes itself."""
+        if self._workspace is None:
+            self._workspace = self.backend.workspace(x)
+        if not hasattr(self._workspace, "gradient"):
+            self._workspace.gradient = self.backend.empty_like(x)
+        return self._workspace.gradient
+
     def __getstate__(self) -> dict[str, Any]:
         """What a copy starts from: counters of its own, and the arrays of this one."""
         content = {name: value for name, value in vars(self).items() if name != "_clock"}

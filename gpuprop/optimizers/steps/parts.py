@@ -16,8 +16,8 @@ from gpuprop.rules import Rule
 def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any, given: int = 0) -> tuple[list[Any], Any]:
     """The arrays of a step of ``x[at]``, and which rows those are, None for a window.
 
-    The gradient, or the first so many that are `given`, and what is only written, are of the shape of the part;
-    all others are whole.
+    The gradient, or the first so many that are `given`, and what is only written, are of the shape of the
+    part; all others are whole.
 
     Raises
     ------
