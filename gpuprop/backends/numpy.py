@@ -101,8 +101,8 @@ class NumPyBackend(Backend):
                 new[name] = np.array(found[name]).astype(dtype, copy=False)
             finite = None
             if checks:
-                given = dict(zip(rule.arrays, taken, strict=True))
-                looked_at = given.get(rule.looked_at, found.get(rule.looked_at))
+                given: dict[str, Any] = dict(zip(rule.arrays, taken, strict=True))
+                looked_at: Any = given.get(rule.looked_at, found.get(rule.looked_at))
                 each = [np.isfinite(array) for array in (looked_at, *new.values())]
                 finite = np.logical_and.reduce([a.all(-1, keepdims=True) for a in each] if more else each)
             return _Computed(arrays, new, finite, places)

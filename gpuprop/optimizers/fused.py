@@ -155,7 +155,7 @@ class Fused:
         return sums if lines.value else None
 
     def _stepped_at_once(self, x: Any, data: Any, state: Any, scalars: dict[str, Any]) -> bool:
-        """Make a step in which nothing is out of the ordinary, as most are; or do nothing and return False."""
+        """Make a step where nothing is out of the ordinary, as in most; or do nothing, and return False."""
         optimizer, lines = self.optimizer, self._lines
         try:
             if state.optimizer is not optimizer or len(data) != len(lines.reads) or x.dtype.kind == "c":
@@ -193,7 +193,7 @@ class Fused:
         return optimizer.clip_norm is not None or optimizer.nonfinite == "raise" or optimizer._finds_rate
 
     def _taken(self, backend: Any, x: Any, data: Any, scalars: dict[str, Any]) -> tuple[Any, ...]:
-        """x and the arrays of data as the backend's own, the lines for such, and the scalars in their order."""
+        """x and the arrays of data as the backend's own, the lines for such, and the scalars in order."""
         lines = self._lines
         x = backend.adopt("x", x, written=True)
         check_array(backend, "x", x, written=True)

@@ -6,7 +6,7 @@ import ast
 import textwrap
 from collections.abc import Iterable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gpuprop.rules.arithmetic import FUNCTIONS, PREFIX, assignment, check_names, names_of, read_lines
 from gpuprop.rules.composition import free_name, renamed
@@ -32,8 +32,10 @@ class Lines(NamedTuple):
         """The same in a rule that has `taken` names, and calls the parameters and the gradient otherwise."""
         names = {name: free_name(name, set(taken)) for name in names_of(parsed(self.text)) - {*FUNCTIONS}}
         names |= {"x": x, "grad": gradient}
-        texts = {field: renamed(getattr(self, field), names) for field in ("before", "after", "value")}
-        tuples = {
+        texts: dict[str, Any] = {
+            field: renamed(getattr(self, field), names) for field in ("before", "after", "value")
+        }
+        tuples: dict[str, Any] = {
             field: tuple(names[name] for name in getattr(self, field))
             for field in ("reads", "scalars", "reals")
         }
@@ -65,9 +67,10 @@ def checked_lines(
         )
     read_lines("value", f"value = {0 if value is None else value}", known, {})
     read_lines("after", after, known, fixed | {"grad": "what the step was made of"})
-    texts = (textwrap.dedent(text).strip("\n") for text in (before, after))
+    before, after = (textwrap.dedent(text).strip("\n") for text in (before, after))
     # A gradient that is an array comes first, as everywhere.
-    lines = Lines(*texts, tuple(sorted(reads, key="grad".__ne__)), tuple(scalars), (value or "").strip())
+    in_order = tuple(sorted(reads, key="grad".__ne__))
+    lines = Lines(before, after, in_order, tuple(scalars), (value or "").strip())
     for unused in sorted(fixed.keys() - names_of(parsed(lines.text)) - {"grad"}):
         raise ValueError(f"{unused!r} is used neither in before nor in after or value; leave it out")
     return lines
