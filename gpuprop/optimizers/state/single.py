@@ -206,5 +206,8 @@ class State:
         checkpoint.save(self, path, **arrays)
 
     def __repr__(self) -> str:
-        arrays = "".join(f", {name}={array!r}" for name, array in self.arrays.items())
-        return f"State(step={self.step}{arrays})"
+        rates = {} if self.found_rate is None else {"found_rate": self.found_rate}
+        if self.rate_scale != 1:
+            rates["rate_scale"] = self.rate_scale
+        content = "".join(f", {name}={value!r}" for name, value in {**rates, **self.arrays}.items())
+        return f"State(step={self.step}{content})"
