@@ -109,7 +109,7 @@ def test_however_a_run_ends_early_it_goes_on_by_the_same_bits(backend, kind, by,
     early = {**options, "maxiter": 17} if kind == "maxiter" else options
     if kind == "time":
         ticks = count()
-        monkeypatch.setattr("gpuprop.driver.stopping.time.perf_counter", lambda: next(ticks))
+        monkeypatch.setattr("gpuprop.driver.stopping.checks.time.perf_counter", lambda: next(ticks))
         early = {**options, "maxtime": 20}
     method = RMSProp(0.1, momentum=0.5, modulus_bounds=(0.3, 3.0))
     run = {"fun": problem.fun, "jac": problem.jac, "method": method}

@@ -6,7 +6,7 @@ from descents import both, falling, sum_of_squares, twice
 
 import gpuprop
 from gpuprop import RMSProp, minimize
-from gpuprop.driver import stopping
+from gpuprop.driver.stopping import checks
 
 
 def test_each_reason_has_its_own_status_and_message():
@@ -153,7 +153,7 @@ def test_the_time_limit_holds_at_its_edge_and_not_before(monkeypatch, limit, eve
         clock[0] += 1
         return 2 * x
 
-    monkeypatch.setattr(stopping.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(checks.time, "perf_counter", lambda: clock[0])
     options = {"maxtime": limit, "check_every": every}
     result = minimize(sum_of_squares, [5.0, 4.0], jac=jac, method=RMSProp(), options=options)
     assert (result.status, result.nit) == (3, within + (limit > 3))
