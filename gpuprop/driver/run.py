@@ -225,6 +225,7 @@ class Run:
             objective.value(self._x)
             gradient = objective.keep(self._x)
             value = self._value()
+            self._stopping.close(self._x, gradient, value, self._state.step)
         sign = self._stopping.sign
         if self._best is not None and not sign * (value or 0.0) <= sign * self._best_value:
             self._x, value, gradient = self._best, self._best_value, None

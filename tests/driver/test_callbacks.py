@@ -1,3 +1,5 @@
+from itertools import count
+
 import numpy as np
 import pytest
 from descents import GROUPS, ByName, Quadratic, sum_of_squares, twice
@@ -144,3 +146,35 @@ def test_the_length_of_a_step_is_that_of_the_projected_one():
 def test_a_projection_that_gives_a_new_array_is_refused():
     with pytest.raises(TypeError, match="project gave a ndarray; it must work in place on x"):
         minimize(None, X0, jac=twice, options={"project": lambda x: x.clip(0, 1)})
+
+
+@pytest.mark.parametrize("fun", [sum_of_squares, None])
+@pytest.mark.parametrize("best", [False, True])
+@pytest.mark.parametrize("end", ["callback", "Ctrl-C", "twice"])
+def test_the_history_ends_with_the_last_point_also_between_two_checks(end, best, fun):
+    """Where f and the gradient are known there: no evaluation is for the history alone."""
+
+    def run(history):
+        calls, told = count(), count(1)
+
+        def jac(x):
+            call = next(calls)
+            if (call == 17 and end != "callback") or (call > 17 and end == "twice"):
+                raise KeyboardInterrupt
+            return 2 * x
+
+        options = {"history": history, "gtol": None, "return_best": best and fun is not None}
+        return minimize(
+            fun, X0, jac=jac, method=SGD(1.5), options=options,  # each step doubles x: the start is the best
+            callback=lambda x: end == "callback" and next(told) == 17,
+        )  # fmt: skip
+
+    result, plain = run(True), run(False)
+    assert (result.nit, result.status) == (17, 99 if end == "callback" else 7)
+    assert (result.nfev, result.njev) == (plain.nfev, plain.njev)
+    steps = [0, 10] if end == "twice" else [0, 10, 17]
+    points = [X0 * (-2.0) ** k for k in steps]
+    history = result.history
+    assert history.step.tolist() == steps
+    assert history.gradient.tolist() == [abs(2 * x).max() for x in points]
+    np.testing.assert_array_equal(history.fun, [np.nan if fun is None else fun(x) for x in points])

@@ -134,6 +134,15 @@ class Stopping:
         """With those of the runs that this one goes on from."""
         return self._seconds_before + self.seconds
 
+    def close(self, x: Any, gradient: Any, value: float | None, nit: int) -> None:
+        """Let the history end with the last point, where the run has stopped between two checks."""
+        if self.options.history and not (self.rows and self.rows[-1][0] == nit):
+            with np.errstate(all="ignore"):
+                each = pairs(self._optimizer, self._state, x, gradient)
+                slopes = read([largest_gradient(*one) for one in each], self._xp)
+            largest = _most(slopes) + 0.0 if slopes else 0.0
+            self.rows.append((nit, math.nan if value is None else value, largest, self.total_seconds))
+
     def history(self) -> Any:
         """The checks by columns."""
         from scipy.optimize import OptimizeResult
