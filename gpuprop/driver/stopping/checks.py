@@ -120,7 +120,8 @@ class Stopping:
             return Status.MAXITER
         if options.maxfev is not None and self._objective.nfev + self._reserve > options.maxfev:
             return Status.MAXFEV
-        if options.maxtime is not None and self.seconds >= options.maxtime:
+        # After one step at least: a run that is started again and again gets on.
+        if options.maxtime is not None and nit > self.first and self.seconds >= options.maxtime:
             return Status.MAXTIME
         return None
 
