@@ -160,7 +160,8 @@ def test_dictionaries_go_on_from_one_file(backend, tmp_path):
         ValueError, match=r"method .* is Groups.*clip_norm=1.0.* they must be the same: leave"
     ):
         minimize(x0=problem.x0, options={"resume": path}, **{**run, "method": other})
-    with pytest.raises(ValueError, match="is of plain, field and x0 of one array; name another file"):
+    of_two = "is of a dictionary of plain, field and x0 is one array; pass an x0 like that of the run"
+    with pytest.raises(ValueError, match=of_two):
         minimize(None, X0, jac=twice, options={"resume": path})
 
 
@@ -246,7 +247,9 @@ def test_a_file_that_a_callback_has_saved_will_do(tmp_path):
     np.testing.assert_array_equal(result.x, whole.x)
     assert told == [15, 16, 17, 18, 19, 20]
     gpuprop.load_state(path).save(path)
-    with pytest.raises(ValueError, match="has x of nothing and x0 is of float64"):
+    with pytest.raises(
+        ValueError, match=r"a state and not the x .*save\(path, x=x\), or .* options=\{\"state\":"
+    ):
         minimize(**run, options=options)
 
 
@@ -362,3 +365,51 @@ def test_runs_that_are_killed_go_on_by_the_same_bits(kills, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{kills} kills, after steps")
+
+
+@pytest.mark.parametrize("maxiter", [5, 9])
+@pytest.mark.parametrize("kind", ["method", "shape", "dtype", "of one of several"])
+def test_a_state_of_another_run_is_refused_whether_or_not_there_are_steps_left(kind, maxiter):
+    run = {"x0": X0, "jac": twice, "method": METHOD}
+    if kind == "of one of several":
+        run |= {"x0": {"a": X0, "b": X0}, "method": Groups(a=METHOD, b=METHOD), "jac": dict}
+    state = minimize(None, **run, options={"maxiter": 5}).state
+    error, words = ValueError, r"square_average has shape \(2,\) and x has \(3,\)"
+    if kind == "method":
+        run["method"], words = SGD(0.1, momentum=0.5), "state has no velocity, which .* keeps"
+    elif kind == "shape":
+        run["x0"] = np.ones(3)
+    elif kind == "dtype":
+        run["x0"], error, words = X0.astype("float32"), TypeError, "dtype float64 and x has float32"
+    else:
+        run["method"], words = Groups(a=METHOD, b=gpuprop.AdaGrad()), "^b: state "
+    before = {name: a.copy() for name, a in state.arrays.items()} if kind != "of one of several" else {}
+    run["jac"] = lambda x: pytest.fail("called")
+    with pytest.raises(error, match=words):
+        minimize(None, **run, options={"maxiter": maxiter, "state": state})
+    assert state.step == 5
+    assert all((state.arrays[name] == a).all() for name, a in before.items())
+
+
+@pytest.mark.parametrize("names", [("plain", "field"), ("x", "minimize")])
+def test_a_file_of_groups_with_the_parameters_by_their_own_names_will_do(names, backend, tmp_path):
+    path, target = tmp_path / "run", {name: backend.asarray([1.0, k]) for k, name in enumerate(names)}
+    method = Groups({name: RMSProp(0.1, momentum=0.5) for name in names})
+    run = {
+        "fun": None, "x0": {name: backend.asarray(X0) for name in names}, "method": method,
+        "jac": lambda x: {name: x[name] - target[name] for name in names},
+    }  # fmt: skip
+
+    def save(intermediate_result):
+        if intermediate_result.nit == 7:
+            intermediate_result.state.save(path, **intermediate_result.x)
+
+    whole = minimize(**run, callback=save, options={"maxiter": 12})
+    result = minimize(**run, options={"maxiter": 12, "resume": path})
+    assert f"went on from {path} at step 7" in result.message
+    for name in names:
+        np.testing.assert_array_equal(backend.to_host(result.x[name]), backend.to_host(whole.x[name]))
+    state = gpuprop.load_state(path)
+    state.save(path, **{names[0]: state.extras[names[0]]})
+    with pytest.raises(ValueError, match=r"not the x of that moment; save both, state.save\(path, \*\*x\)"):
+        minimize(**run, options={"resume": path})
