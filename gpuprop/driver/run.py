@@ -37,11 +37,7 @@ class Run:
         self._xp = backend.xp
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
         self._options, self._project = options, options.project
-        self._is_new = (
-            state.step == 0
-            and options.state is None
-            and any(one._finds_rate for one, *_ in pairs(optimizer, state, x))
-        )
+        self._is_new = state.step == 0 and any(one._finds_rate for one, *_ in pairs(optimizer, state, x))
         self._stopping = Stopping(options, objective, optimizer, state, backend, former)
         former = former or Progress(told=state.step)
         objective.nfev, objective.njev = objective.before = former.nfev, former.njev

@@ -2,12 +2,9 @@ from itertools import count
 
 import numpy as np
 import pytest
-from descents import GROUPS, ByName, Quadratic, sum_of_squares, twice
+from descents import GROUPS, METHOD, RUN, X0, ByName, Quadratic, sum_of_squares, twice
 
-from gpuprop import SGD, RMSProp, minimize
-
-METHOD = RMSProp()
-X0 = np.array([5.0, 4.0])
+from gpuprop import SGD, minimize
 
 
 def test_a_callback_is_given_all_of_a_steps_moment(backend):
@@ -55,20 +52,17 @@ def test_without_fun_there_is_no_f_in_it():
      (np.array(True), False), (np.False_, False), (None, False)],
 )  # fmt: skip
 def test_true_stops_a_run_and_nothing_else_that_is_given(answer, stops):
-    result = minimize(
-        sum_of_squares, X0, jac=twice, method=METHOD, options={"maxiter": 3}, callback=lambda x: answer
-    )
+    result = minimize(**RUN, options={"maxiter": 3}, callback=lambda x: answer)
     assert (result.status, result.nit) == ((99, 1) if stops else (1, 3))
     assert result.message.startswith("`callback` returned True after 1 steps.") == stops
 
 
 def test_a_tolerance_that_is_met_comes_before_the_callbacks_word():
-    run = {"fun": sum_of_squares, "x0": X0, "jac": twice, "method": METHOD}
-    first = minimize(**run, options={"gtol": None, "maxiter": 1})
+    first = minimize(**RUN, options={"gtol": None, "maxiter": 1})
     for within in (True, False):
         gtol = abs(first.jac).max() * (1 if within else 0.99)
         options = {"gtol": gtol, "check_every": 1}
-        result = minimize(**run, callback=lambda x: True, options=options)
+        result = minimize(**RUN, callback=lambda x: True, options=options)
         assert (result.status, result.nit) == (0 if within else 99, 1)
 
 
@@ -77,10 +71,8 @@ def test_a_callback_may_scale_the_rate_on_a_plateau():
         if intermediate_result.nit == 5:
             intermediate_result.state.rate_scale = 0.0
 
-    result = minimize(sum_of_squares, X0, jac=twice, method=METHOD, callback=callback, options={"maxiter": 9})
-    np.testing.assert_array_equal(
-        result.x, minimize(sum_of_squares, X0, jac=twice, method=METHOD, options={"maxiter": 5}).x
-    )
+    result = minimize(**RUN, callback=callback, options={"maxiter": 9})
+    np.testing.assert_array_equal(result.x, minimize(**RUN, options={"maxiter": 5}).x)
 
 
 def test_a_history_has_what_each_check_found(backend):
