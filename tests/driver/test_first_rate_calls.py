@@ -63,7 +63,7 @@ def test_with_a_limit_of_evaluations_too():
     assert (one.status, one.nfev, one.nit) == (2, 1, 0)
 
 
-@pytest.mark.parametrize(("by", "stop"), [("file", 0), *product(["state", "file"], [1, 6, 10, 17])])
+@pytest.mark.parametrize(("by", "stop"), list(product(["state", "file"], [0, 1, 6, 10, 17])))
 def test_a_run_that_goes_on_is_the_same_run(tmp_path, by, stop):
     problem, file = Quadratic(CPU), tmp_path / "run"
     run, options = {"fun": problem.fun, "jac": problem.jac}, {"maxiter": 30, "gtol": None}
@@ -74,7 +74,7 @@ def test_a_run_that_goes_on_is_the_same_run(tmp_path, by, stop):
     np.testing.assert_array_equal(second.x, whole.x)
     assert second.state.found_rate == whole.state.found_rate
     # A rate that was found is not searched again; a file knows of what was evaluated before.
-    assert second.njev == (30 - stop + 1 if by == "state" else whole.njev)
+    assert second.njev == (30 - stop + 1 if by == "state" and stop else whole.njev)
 
 
 def test_a_start_that_is_a_minimum_is_not_searched():

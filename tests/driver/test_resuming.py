@@ -12,7 +12,8 @@ import pytest
 import scipy.optimize
 from descents import GROUPS, METHOD, RUN, X0, ByName, Quadratic, both, falling, sum_of_squares, twice
 
-from gpuprop import Groups, minimize
+import gpuprop
+from gpuprop import SGD, Groups, RMSProp, minimize
 
 
 @pytest.fixture(autouse=True)
