@@ -113,6 +113,7 @@ class Run:
                 limit = stopping.limit(nit)
                 if limit is not None:
                     return limit
+            gradient = None  # whose memory the next one may take
             self._go_on(nit, self._next(nit, writes_every))
 
     def _next(self, nit: int, writes_every: int) -> int:

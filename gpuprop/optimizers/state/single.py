@@ -78,7 +78,7 @@ class State:
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dict__ and name not in _SETTABLE and not name.startswith("_"):
             raise AttributeError(
-                f"a state has no {name!r} to set; it has step, rate_scale, and its arrays "
+                f"a state has no {name!r} to set; it has step, rate_scale, found_rate, and its arrays "
                 f"{', '.join(self._names) or '(none)'}"
             )
         object.__setattr__(self, name, value)
