@@ -73,7 +73,12 @@ class Backend(Library):
 
     @abstractmethod
     def count_nonfinite(
-        self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], rows: Any = None
+        self,
+        rule: Rule,
+        arrays: Sequence[Any],
+        scalars: Sequence[Any],
+        rows: Any = None,
+        workspace: Any = None,
     ) -> int:
         """How many elements `update` would skip; nothing is written.
 
@@ -81,6 +86,8 @@ class Backend(Library):
         ----------
         rule, arrays, scalars, rows
             As for `update`.
+        workspace : what `workspace` gave, optional
+            Where it counts; without one, memory may be asked for.
         """
 
     @abstractmethod

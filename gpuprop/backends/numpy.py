@@ -60,7 +60,12 @@ class NumPyBackend(Backend):
         at_once(*calls, partial(setitem, clock, 1, now))
 
     def count_nonfinite(
-        self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], rows: Any = None
+        self,
+        rule: Rule,
+        arrays: Sequence[Any],
+        scalars: Sequence[Any],
+        rows: Any = None,
+        workspace: Any = None,
     ) -> int:
         return int(np.count_nonzero(~self._computed(rule, arrays, scalars, rows, checks=True).finite))
 

@@ -63,7 +63,12 @@ class CPUBackend(Backend):
             self._plain.update(rule, arrays, scalars, clock, skipped, rows)
 
     def count_nonfinite(
-        self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], rows: Any = None
+        self,
+        rule: Rule,
+        arrays: Sequence[Any],
+        scalars: Sequence[Any],
+        rows: Any = None,
+        workspace: Any = None,
     ) -> int:
         clock, count = np.zeros(2, np.int64), np.zeros(1, np.int64)
         mode: Mode = "count"

@@ -6,23 +6,16 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from operator import setitem
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 
 from gpuprop.backends.base import Backend, Mode, at_once
 from gpuprop.backends.checks import checked, compute_dtype, dtypes_of, real_dtype
+from gpuprop.backends.gpu import reductions
 from gpuprop.backends.gpu.cuda import cupy_with_a_device
 from gpuprop.backends.gpu.kernels import elementwise_kernel
 from gpuprop.backends.gpu.layouts import at_a_glance, misalignment
-from gpuprop.backends.gpu.reductions import (
-    clip_kernel,
-    law_kernel,
-    products_kernel,
-    sum_kernel,
-    sums_kernel,
-)
 from gpuprop.backends.gpu.wide import THREADS, elements_a_thread, wide_kernel
 from gpuprop.rules import Rule
 
@@ -67,19 +60,9 @@ class GPUBackend(Backend):
             ) from error
 
     def workspace(self, x: Any) -> Any:
+        compute = cast(np.dtype, compute_dtype(real_dtype(x.dtype)))
         with x.device:
-            count, compute = (
-                _sums_of(x.size * (2 if x.dtype.kind == "c" else 1)),
-                compute_dtype(real_dtype(x.dtype)),
-            )
-            return SimpleNamespace(
-                skipped=self.xp.zeros(1, self.xp.uint64),  # in which CUDA can count atomically
-                sums=self.xp.empty((3, count), np.float64),
-                fewer_sums=self.xp.empty((3, min(count, 512)), np.float64),
-                scale=self.xp.empty(1, compute),
-                found=self.xp.empty(1, compute),
-                damped=self.xp.empty(1, compute),
-            )
+            return reductions.Workspace(x.size * (2 if x.dtype.kind == "c" else 1), compute)
 
     def synchronize(self) -> None:
         self.xp.cuda.Device().synchronize()
@@ -108,11 +91,17 @@ class GPUBackend(Backend):
             raise
 
     def count_nonfinite(
-        self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], rows: Any = None
+        self,
+        rule: Rule,
+        arrays: Sequence[Any],
+        scalars: Sequence[Any],
+        rows: Any = None,
+        workspace: Any = None,
     ) -> int:
         arrays = checked(self, rule, arrays, rows)
         with arrays[-1].device:
-            counter = self.xp.zeros(1, np.uint64)
+            counter = self.xp.empty(1, np.uint64) if workspace is None else workspace.count
+            counter.fill(0)
             _, launch = self._launch("count", rule, arrays, scalars, counter, rows)
             launch()
             return int(counter[0])
@@ -178,40 +167,18 @@ class GPUBackend(Backend):
             return self._captures()
 
     def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skips: Any, workspaces: Any) -> list[Any]:
+        terms = ["finite square" if skip else "square" for skip in skips]
         with grads[0].device:
-            terms = ["finite square" if skip else "square" for skip in skips]
-            sums = [self._sums(*each) for each in zip(grads, terms, workspaces, strict=True)]
-            together = sums[0] if len(sums) == 1 else self.xp.concatenate(sums)
-            return [
-                clip_kernel(grad.dtype.name)(together, clip_norm, sign, space.scale)
-                for grad, sign, space in zip(grads, signs, workspaces, strict=True)
-            ]
+            return reductions.clip_scales(grads, clip_norm, signs, terms, workspaces, self.xp.empty)
 
     def find_rate(
-        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, share: float, momentum: float,
+        self, grad: Any, last: Any, tuning: Any, step: Any, sign: float, share: float, momentum: float,
         per_gradient: bool, workspace: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
         with grad.device:
-            count = min(_sums_of(grad.size), workspace.sums.shape[1])
-            sums, fewer = workspace.sums[:, :count], workspace.fewer_sums[:, :count]
-            flat = [a.reshape(-1) if a.flags.c_contiguous else a for a in (grad, last)]
-            products_kernel(grad.dtype.name)(*flat, grad.size, *sums)
-            sums_kernel()(workspace.sums, count, workspace.sums.shape[1], *fewer)
-            law_kernel(workspace.found.dtype.name)(
-                workspace.fewer_sums, fewer.shape[1], workspace.fewer_sums.shape[1], step % 2, sign,
-                max(grad.size, 1), share, momentum, float(per_gradient),
-                tuning, workspace.found, workspace.damped,
-            )  # fmt: skip
-            return workspace.found, workspace.damped
-
-    def _sums(self, array: Any, term: str, workspace: Any) -> Any:
-        """At most 512 sums, which together are that over all elements."""
-        flat = array.reshape(-1) if array.flags.c_contiguous else array
-        # As many as an array of this size has, whatever it is a part of.
-        count = min(_sums_of(array.size), workspace.sums.shape[1])
-        sums, fewer = workspace.sums[0, :count], workspace.fewer_sums[0, :count]
-        sum_kernel(array.dtype.name, term)(flat, array.size, sums)
-        return sum_kernel("float64", "value")(sums, count, fewer)
+            return reductions.find_rate(
+                grad, last, tuning, step, sign, share, momentum, per_gradient, workspace
+            )
 
     def device_of(self, array: Any) -> int:
         return array.data.device_id
@@ -229,11 +196,6 @@ class GPUBackend(Backend):
         if a.flags.c_contiguous and b.flags.c_contiguous:
             return a.data.ptr < b.data.ptr + b.nbytes and b.data.ptr < a.data.ptr + a.nbytes
         return True
-
-
-def _sums_of(elements: int) -> int:
-    """How many are added up first: a thread for 64, up to what the largest GPU can hold at a time."""
-    return min(max(elements // 64, 1), 2**18)
 
 
 def _rounded_anew(scalars: Sequence[Any], dtype: np.dtype) -> tuple[Any, ...]:

@@ -22,7 +22,6 @@ from gpuprop.backends.gpu.reductions import (
     law_kernel,
     products_kernel,
     sum_kernel,
-    sums_kernel,
 )
 from gpuprop.rules import Rule
 
@@ -187,8 +186,8 @@ def reduction_sources(dtype: str) -> dict[str, str]:
         return _kernel._ArgInfo(*kind, parameter.dtype, int(is_array), True, True)
 
     compute = compute_name(dtype)
-    kernels = [*(sum_kernel(dtype, term) for term in TERMS), clip_kernel(dtype)]
-    kernels += [products_kernel(dtype), sums_kernel(), law_kernel(compute)]
+    kernels = [*(sum_kernel(dtype, term) for term in TERMS), clip_kernel(), products_kernel(dtype)]
+    kernels += [law_kernel(compute), law_kernel(compute, on_device=True)]
     sources = {}
     for kernel in kernels:
         inputs, outputs = kernel.params[: kernel.nin], kernel.params[kernel.nin : kernel.nargs]

@@ -1,34 +1,139 @@
-"""Sums over an array on a GPU, and the factor that a norm makes of them: nobody waits for the device."""
+"""Sums over arrays on a GPU, and what is made of them, in two launches: nobody waits for the device.
+
+The first adds up an array by blocks of threads, and the second is one block, which adds up their sums. The
+order of all additions depends on nothing but the sizes. (CuPy's own reductions to one number run in a single
+block where there is no CUDA toolkit.)
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, PREAMBLE, REAL, body, compute_name
 from gpuprop.rules import LAW
 
+#: Of a block, and how many blocks there are: together what the largest GPU can hold at a time.
+THREADS, MOST_BLOCKS = 256, 1024
+
 #: What is summed of each element ``v``, a double.
-TERMS = {
-    "value": "v",
-    "square": "v * v",
-    "finite square": "isfinite(v) ? v * v : 0.0",
-}
+TERMS = {"square": "v * v", "finite square": "isfinite(v) ? v * v : 0.0"}
+
+SUM_OF_BLOCK = f"""
+/* What the threads of a block have, added up: for its first thread. */
+__device__ double sum_of_block(double value) {{
+    __shared__ double values[{THREADS}];
+    values[threadIdx.x] = value;
+    for (unsigned half = {THREADS} / 2; half > 0; half /= 2) {{
+        __syncthreads();
+        if (threadIdx.x < half) values[threadIdx.x] += values[threadIdx.x + half];
+    }}
+    __syncthreads();
+    return threadIdx.x == 0 ? values[0] : 0.0;
+}}
+"""
+ONE_BLOCK = {"size": THREADS, "block_size": THREADS}
+
+
+def blocks_for(elements: int) -> int:
+    """How many blocks add up that many elements: a thread for 64 of them, up to `MOST_BLOCKS`."""
+    return min(max(-(-elements // (64 * THREADS)), 1), MOST_BLOCKS)
+
+
+class Workspace(SimpleNamespace):
+    """What the steps of one array need beside the arrays, on its device, which is the current one."""
+
+    def __init__(self, elements: int, compute: np.dtype) -> None:
+        import cupy
+
+        blocks = blocks_for(elements)
+        factors = {name: cupy.empty(2, name) for name in ("float32", "float64")}
+        super().__init__(
+            skipped=cupy.zeros(1, np.uint64),  # in which CUDA can count atomically
+            count=cupy.zeros(1, np.uint64),
+            blocks=blocks,
+            sums=cupy.empty((3, blocks), np.float64),
+            #: Sums of several arrays together, by their number: graphs may hold each of them.
+            joint={},
+            factors=factors,
+            scales={
+                (n, sign): f[:1] if sign > 0 else f[1:] for n, f in factors.items() for sign in (1.0, -1.0)
+            },
+            found=cupy.empty(1, compute),
+            damped=cupy.empty(1, compute),
+        )
+
+    def blocks_of(self, array: Any) -> int:
+        """As many as an array of this size has, whatever it is a part of."""
+        return min(blocks_for(array.size), self.blocks)
+
+
+def clip_scales(
+    grads: Sequence[Any], clip_norm: float, signs: Sequence[float], terms: Sequence[str],
+    workspaces: Sequence[Any], empty: Any,
+) -> list[Any]:  # fmt: skip
+    """As `Backend.clip_scales`; `empty` makes room for the sums of arrays that were never together."""
+    space = workspaces[0]
+    counts = [each.blocks_of(grad) for each, grad in zip(workspaces, grads, strict=True)]
+    together, sums, first = sum(counts), space.sums, 0
+    if len(grads) > 1:
+        sums = space.joint[together] if together in space.joint else empty(together)
+        space.joint[together] = sums
+    for grad, term, count in zip(grads, terms, counts, strict=True):
+        kernel = sum_kernel(grad.dtype.name, term)
+        kernel(_flat(grad), grad.size, first, sums, size=count * THREADS, block_size=THREADS)
+        first += count
+    clip_kernel()(sums, together, clip_norm, *space.factors.values(), **ONE_BLOCK)
+    return [
+        space.scales[compute_name(grad.dtype.name), sign] for grad, sign in zip(grads, signs, strict=True)
+    ]
+
+
+def find_rate(
+    grad: Any, last: Any, tuning: Any, step: Any, sign: float, share: float, momentum: float,
+    per_gradient: bool, space: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    """As `Backend.find_rate`; `step` is a number, or an array on the device that begins with it."""
+    count, on_device = space.blocks_of(grad), not isinstance(step, int)
+    products_kernel(grad.dtype.name)(
+        _flat(grad), _flat(last), grad.size, space.blocks, space.sums,
+        size=count * THREADS, block_size=THREADS,
+    )  # fmt: skip
+    law_kernel(space.found.dtype.name, on_device)(
+        space.sums, count, space.blocks, step if on_device else step % 2, sign,
+        max(grad.size, 1), share, momentum, float(per_gradient),
+        tuning, space.found, space.damped, **ONE_BLOCK,
+    )  # fmt: skip
+    return space.found, space.damped
+
+
+def _flat(array: Any) -> Any:
+    return array.reshape(-1) if array.flags.c_contiguous else array
+
+
+def _kernel(inputs: str, outputs: str, operation: str, name: str) -> Any:
+    """Of whole blocks of `THREADS`, each of whose threads goes once through the operation."""
+    import cupy
+
+    preamble = PREAMBLE + SUM_OF_BLOCK
+    return cupy.ElementwiseKernel(
+        inputs, outputs, operation, name, preamble=preamble, no_return=True, options=COMPILER_OPTIONS
+    )
 
 
 @cache
 def sum_kernel(dtype: str, term: str) -> Any:
-    """(array, its size) to as many sums as the output has elements, of every so-many-th element.
+    """(array, its size, the place of the first sum) to a sum for each block, of every so-many-th element.
 
-    CuPy's own reductions to one number run in a single block of threads where there is no CUDA
-    toolkit. Here neighbouring threads read neighbouring elements, whatever the number of sums, and
-    the order of the additions depends on nothing but the sizes.
+    Neighbouring threads read neighbouring elements, whatever the number of sums.
     """
-    import cupy
-
-    return cupy.ElementwiseKernel(
-        f"raw {dtype} array, int64 size",
-        "float64 sum",
+    return _kernel(
+        f"raw {dtype} array, int64 size, int64 first",
+        "raw float64 sums",
         f"""
         double total = 0;
         #pragma unroll 4
@@ -36,103 +141,88 @@ def sum_kernel(dtype: str, term: str) -> Any:
             const double v = ({REAL[compute_name(dtype)]})array[j];
             total += {TERMS[term]};
         }}
-        sum = total;
+        total = sum_of_block(total);
+        if (threadIdx.x == 0) sums[first + blockIdx.x] = total;
         """,
         f"gpuprop_sum_{term.replace(' ', '_')}_{dtype}",
-        options=COMPILER_OPTIONS,
     )
 
 
 @cache
-def clip_kernel(dtype: str) -> Any:
-    """(sums of squares, clip_norm, sign) to sign times the factor that brings the norm to clip_norm."""
-    import cupy
-
-    return cupy.ElementwiseKernel(
-        "raw float64 sums, float64 clip_norm, float64 sign",
-        f"{compute_name(dtype)} scale",
-        """
+def clip_kernel() -> Any:
+    """(sums of squares, their number, clip_norm) to the factor that brings the norm to that, and minus it."""
+    return _kernel(
+        "raw float64 sums, int64 count, float64 clip_norm",
+        "raw float32 singles, raw float64 doubles",
+        f"""
         double total = 0;
-        for (ptrdiff_t j = 0; j < sums.size(); j++) total += sums[j];
-        const double norm = sqrt(total);
-        scale = norm <= clip_norm ? sign : sign * (clip_norm / norm);
+        for (ptrdiff_t j = i; j < count; j += {THREADS}) total += sums[j];
+        const double norm = sqrt(sum_of_block(total));
+        if (threadIdx.x == 0) {{
+            const double factor = norm <= clip_norm ? 1.0 : clip_norm / norm;
+            singles[0] = doubles[0] = factor;
+            singles[1] = doubles[1] = -factor;
+        }}
         """,
-        f"gpuprop_clip_{dtype}",
-        options=COMPILER_OPTIONS,
+        "gpuprop_clip",
     )
 
 
 @cache
 def products_kernel(dtype: str) -> Any:
-    """(two arrays, their size) to sums of products, of the moduli of such, and of squares of the first.
+    """(two arrays, their size, the length of a row) to sums of products, of their moduli, and of squares.
 
-    As many as the outputs have elements, as in `sum_kernel`; what is not finite is left out.
+    Three rows of them, a sum for each block; what is not finite is left out.
     """
-    import cupy
-
     real = REAL[compute_name(dtype)]
-    return cupy.ElementwiseKernel(
-        f"raw {dtype} one, raw {dtype} other, int64 size",
-        "float64 products, float64 sizes, float64 squares",
+    return _kernel(
+        f"raw {dtype} one, raw {dtype} other, int64 size, int64 length",
+        "raw float64 sums",
         f"""
-        double of_products = 0, of_sizes = 0, of_squares = 0;
+        double products = 0, sizes = 0, squares = 0;
         #pragma unroll 4
         for (ptrdiff_t j = i; j < size; j += _ind.size()) {{
             const double a = ({real})one[j], b = ({real})other[j];
             const double product = isfinite(a * b) ? a * b : 0.0;
-            of_products += product;
-            of_sizes += fabs(product);
-            of_squares += isfinite(a * a) ? a * a : 0.0;
+            products += product;
+            sizes += fabs(product);
+            squares += isfinite(a * a) ? a * a : 0.0;
         }}
-        products = of_products, sizes = of_sizes, squares = of_squares;
+        products = sum_of_block(products), sizes = sum_of_block(sizes), squares = sum_of_block(squares);
+        if (threadIdx.x == 0) {{
+            const ptrdiff_t block = blockIdx.x;
+            sums[block] = products, sums[length + block] = sizes, sums[2 * length + block] = squares;
+        }}
         """,
         f"gpuprop_products_{dtype}",
-        options=COMPILER_OPTIONS,
     )
 
 
 @cache
-def sums_kernel() -> Any:
-    """(three rows of sums, how many of them count, the length of a row) to fewer sums, three rows as well."""
-    import cupy
+def law_kernel(dtype: str, on_device: bool = False) -> Any:
+    """`LAW` for three rows of sums and the two rows of a tuning, to what is found, in numbers of `dtype`.
 
-    return cupy.ElementwiseKernel(
-        "raw float64 sums, int64 count, int64 length",
-        "float64 first, float64 second, float64 third",
-        """
-        double a = 0, b = 0, c = 0;
-        for (ptrdiff_t j = i; j < count; j += _ind.size()) {
-            a += sums[j], b += sums[length + j], c += sums[2 * length + j];
-        }
-        first = a, second = b, third = c;
-        """,
-        "gpuprop_sums",
-        options=COMPILER_OPTIONS,
-    )
-
-
-@cache
-def law_kernel(dtype: str) -> Any:
-    """`LAW` for three rows of sums and the two rows of a tuning, to what is found, in numbers of `dtype`."""
-    import cupy
-
+    The row that is read is given, or is that of the steps which are counted on the device.
+    """
     old, new = "tuning[3 * row + {}]", "tuning[3 * (1 - row) + {}]"
     place = {"products": "(sign * products)", "sizes": "sizes", "squares": "squares"}
     place |= {name: old.format(i) for i, name in enumerate(LAW.reads[3:])}
     place |= {name: new.format(i) for i, name in enumerate(LAW.writes[:3])}
-    place |= {name: name for name in LAW.writes[3:]}
-    return cupy.ElementwiseKernel(
-        "raw float64 sums, int64 number, int64 length, int64 row, float64 sign, "
-        + ", ".join(f"float64 scalar_{name}" for name in LAW.scalars),
-        f"raw float64 tuning, {dtype} found, {dtype} damped",
+    place |= {name: f"{name}[0]" for name in LAW.writes[3:]}
+    return _kernel(
+        f"raw float64 sums, int64 count, int64 length, {'raw uint64 step' if on_device else 'int64 row'}, "
+        "float64 sign, " + ", ".join(f"float64 scalar_{name}" for name in LAW.scalars),
+        f"raw float64 tuning, raw {dtype} found, raw {dtype} damped",
         f"""
         double products = 0, sizes = 0, squares = 0;
-        for (ptrdiff_t j = 0; j < number; j++) {{
+        for (ptrdiff_t j = i; j < count; j += {THREADS}) {{
             products += sums[j], sizes += sums[length + j], squares += sums[2 * length + j];
         }}
-        {body(LAW, "float64", "plain", element=place.__getitem__)}
+        products = sum_of_block(products), sizes = sum_of_block(sizes), squares = sum_of_block(squares);
+        {"const ptrdiff_t row = step[0] % 2;" if on_device else ""}
+        if (threadIdx.x == 0) {{
+            {body(LAW, "float64", "plain", element=place.__getitem__)}
+        }}
         """,
-        f"gpuprop_law_{dtype}",
-        preamble=PREAMBLE,
-        options=COMPILER_OPTIONS,
+        f"gpuprop_law_{dtype}{'_of_step' * on_device}",
     )

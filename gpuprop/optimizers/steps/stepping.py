@@ -233,7 +233,7 @@ class Stepping(ABC):
         if self._finds_rate:
             scalars = with_rate(self, rule, arrays, scalars, state, rows)
         if self.nonfinite == "raise":
-            count = backend.count_nonfinite(rule, arrays, scalars, rows)
+            count = backend.count_nonfinite(rule, arrays, scalars, rows, state._workspace)
             if count:
                 raise refusals.not_finite(backend, rule, arrays, scalars, count, rows)
         skipped = state._workspace.skipped if skip else None

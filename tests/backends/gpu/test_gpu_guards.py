@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gpuprop import SGD, RMSProp
+from gpuprop import SGD, Groups, RMSProp, select_backend
+from gpuprop.backends.gpu.reductions import THREADS
 
 pytestmark = pytest.mark.gpu
 SPOILT = [3.0, float("nan"), 4.0, 0.0]
@@ -32,8 +33,9 @@ def test_clipping_and_skipping_can_be_captured_into_a_graph(cupy):
     assert all((other == 7).all() for other in others)
 
 
-def test_a_guarded_step_asks_for_no_memory(cupy, requests):
-    optimizer = RMSProp(clip_norm=1.0, nonfinite="skip")
+@pytest.mark.parametrize("nonfinite", ["propagate", "skip", "raise"])
+def test_a_guarded_step_asks_for_no_memory(cupy, requests, nonfinite):
+    optimizer = RMSProp(clip_norm=1.0, nonfinite=nonfinite)
     x, grad = cupy.ones(100_000, "float32"), cupy.ones(100_000, "float32")
     state = optimizer.init(x)
     optimizer.step(x, grad, state)
@@ -41,6 +43,37 @@ def test_a_guarded_step_asks_for_no_memory(cupy, requests):
         for _ in range(10):
             optimizer.step(x, grad, state)
         assert requests.count == 0
+
+
+def test_one_norm_of_several_arrays_asks_for_no_memory(cupy, requests):
+    groups = Groups(a=RMSProp(), b=SGD(), c=SGD(maximize=True), clip_norm=1.0)
+    arrays = {"a": cupy.ones(100_000, "float32"), "b": cupy.ones(70), "c": cupy.ones(70)}
+    state = groups.init(arrays)
+    gradients = {name: array.copy() for name, array in arrays.items()}
+    few = {"a": gradients["a"], "c": gradients["c"]}
+    for given in (gradients, few):
+        groups.step(arrays, given, state)
+    with requests:
+        for given in (gradients, few) * 5:
+            groups.step(arrays, given, state)
+        assert requests.count == 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_norms_of_any_size(cupy, dtype):
+    """Fewer elements than a block has threads, some blocks, and more elements than threads of all blocks."""
+    gpu, random = select_backend("gpu"), np.random.default_rng(0)
+    for size in (0, 1, 2, 255, 256, 257, 5000, 64 * THREADS, 64 * THREADS + 1, 300_001):
+        grad = random.normal(size=size).astype(dtype)
+        norm = np.sqrt(np.sum(grad.astype("float64") ** 2))
+        for array in (cupy.asarray(grad), cupy.asarray(np.repeat(grad, 2))[::2]):
+            found = [
+                gpu.clip_scales([array], 0.5, [-1.0], [False], [gpu.workspace(array)])[0].get().item()
+                for _ in range(2)
+            ]
+            assert found[0] == found[1]
+            wanted = -1.0 if norm <= 0.5 else -0.5 / norm
+            assert found[0] == pytest.approx(wanted, rel=1e-13 if dtype == "float64" else 1e-7)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
