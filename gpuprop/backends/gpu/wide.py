@@ -16,7 +16,7 @@ import numpy as np
 
 from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import real_dtype
-from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, PREAMBLE, REAL, body, compute_name
+from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, PREAMBLE, REAL, body, clock_lines, compute_name
 from gpuprop.rules import Rule
 
 #: Of an access, and of the beginning of each array.
@@ -35,8 +35,9 @@ def elements_a_thread(dtype: str) -> int:
 
 
 def wide_source(
-    name: str, rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Collection[str] = ()
-) -> str:
+    name: str, rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Collection[str] = (),
+    counting: str = "",
+) -> str:  # fmt: skip
     """The CUDA C++ of `wide_kernel`, for a kernel called `name`."""
     counts, stores, couples = mode != "plain", mode != "count", dtype.startswith("complex")
     real, width = REAL[compute_name(dtype)], elements_a_thread(dtype)
@@ -49,7 +50,8 @@ def wide_source(
     of_element += [f"{stored} &array_{part}" for n in rule.writes for part in parts[n]] + counter
     of_kernel = [f"const pack<{len(parts[n])}> *array_{n}" for n in rule.reads]
     of_kernel += [device.get(v, v) for v in values]
-    of_kernel += [f"pack<{len(parts[n])}> *array_{n}" for n in rule.writes] + [*counter, "long long size"]
+    of_kernel += [f"pack<{len(parts[n])}> *array_{n}" for n in rule.writes] + counter
+    of_kernel += ["unsigned long long *clock"] * bool(counting) + ["long long size"]
 
     def update(of: str) -> str:
         def each(names: tuple[str, ...]) -> list[str]:
@@ -74,6 +76,7 @@ __device__ __forceinline__ void element({", ".join(of_element)}) {{
 extern "C" __global__ void {name}({", ".join(of_kernel)}) {{
     {read}
     const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x, first = i * {width};
+    {" ".join(clock_lines(counting, "i"))}
     if (first + {width} <= size) {{
         {load}
         #pragma unroll
@@ -87,12 +90,14 @@ extern "C" __global__ void {name}({", ".join(of_kernel)}) {{
 """
 
 
-def wide_kernel(rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Collection[str] = ()) -> Any:
+def wide_kernel(
+    rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Collection[str] = (), counting: str = ""
+) -> Any:
     """The kernel of a rule for contiguous arrays that begin at multiples of `BYTES`.
 
     Parameters
     ----------
-    rule, dtype, mode, on_device
+    rule, dtype, mode, on_device, counting
         As for `elementwise_kernel`; complex arrays only of a rule that couples their parts (of others they
         are twice as many reals).
 
@@ -104,6 +109,6 @@ def wide_kernel(rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Coll
     """
     import cupy
 
-    name = f"gpuprop_{rule.name}_{dtype}_wide"
-    source = wide_source(name, rule, dtype, mode, on_device=on_device)
+    name = f"gpuprop_{rule.name}_{dtype}_wide{'_counted' * bool(counting)}"
+    source = wide_source(name, rule, dtype, mode, on_device=on_device, counting=counting)
     return cupy.RawKernel(source, name, options=COMPILER_OPTIONS).kernel
