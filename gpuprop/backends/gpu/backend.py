@@ -10,6 +10,7 @@ from operator import setitem
 from typing import Any, cast
 
 import numpy as np
+from numpy import ndarray
 
 from gpuprop.backends.base import Backend, Capturing, Mode, at_once
 from gpuprop.backends.checks import checked, compute_dtype, dtypes_of, real_dtype
@@ -78,7 +79,8 @@ class GPUBackend(Backend):
         rows: Any = None,
     ) -> None:
         mode: Mode = "plain" if skipped is None else "skip"
-        recording = clock if type(clock) is graphs.Recording else None
+        on_host = type(clock) is ndarray
+        recording = None if on_host or type(clock) is graphs.DeviceClock else clock
         x, launch = self._launch(mode, rule, arrays, scalars, skipped, rows, recording)
         if x.data.device_id != self._current_device():
             with x.device:
@@ -92,7 +94,7 @@ class GPUBackend(Backend):
         now = clock.item(1) + 1
         try:
             clock[0] = now
-            at_once(launch, partial(setitem, clock, 1, now) if type(clock) is np.ndarray else clock.tick)
+            at_once(launch, partial(setitem, clock, 1, now) if on_host else clock.tick)
         except BaseException:  # where nothing has been launched, nothing has begun
             clock[0] = clock[1]
             raise
@@ -142,14 +144,14 @@ class GPUBackend(Backend):
             on_device_now = tuple(type(scalar) is self._ndarray for scalar in scalars)
         rounded = (_rounded_anew if on_device_now else _rounded)(tuple(scalars), x.dtype)
         more: tuple[Any, ...] = () if counter is None else (counter,)
-        counting = ""
+        kind: Any = rows is None
         if recording is not None:
-            more, counting = (*more, recording.cells), recording.counting
+            more, kind = (*more, recording.cells), (kind, recording.counting)
         gathered = () if rows is None else (rows, math.prod(x.shape[1:]))
         arguments = *arrays[:first], *rounded, *gathered, *arrays[first:], *more
         make = wide_kernel if x.size and not off and rows is None else elementwise_kernel
         # The hash of a dtype takes longer.
-        key = make, rule, x.dtype.char, mode, on_device_now, x.data.device_id, rows is None, counting
+        key = make, rule, x.dtype.char, mode, on_device_now, x.data.device_id, kind
         try:
             kernel, itemsize, elements = self._kernels[key]
         except KeyError:
@@ -158,8 +160,8 @@ class GPUBackend(Backend):
             # To packs complex numbers are twice as many reals, unless their parts go together.
             dtype = x.dtype if make is elementwise_kernel or rule.couples else real_dtype(x.dtype)
             options: dict[str, Any] = {} if rows is None else {"gathers": True}
-            options |= {"counting": counting} if counting else {}
-            with x.device, graphs.unrestricted() if counting else nullcontext():
+            options |= {} if recording is None else {"counting": recording.counting}
+            with x.device, nullcontext() if recording is None else graphs.unrestricted():
                 if recording is None and self._captures():
                     raise Capturing from None
                 kernel = make(rule, dtype.name, mode, on_device=on_device, **options)
@@ -187,6 +189,8 @@ class GPUBackend(Backend):
         return compute_dtype(real_dtype(x.dtype))
 
     def is_capturing(self, array: Any) -> bool:
+        if type(array) is self._ndarray and array.data.device_id == self._current_device():
+            return self._captures()
         array = self.adopt("x", array)
         if not isinstance(array, self._ndarray):
             return False  # for the checks to refuse

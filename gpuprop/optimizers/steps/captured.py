@@ -41,8 +41,10 @@ def all_captured(taken: Mapping[str, Taken]) -> bool:
     ------
     RuntimeError
     """
-    places = {(b.name, b.device_of(arrays[0])): (b, arrays[0]) for b, _, arrays, _ in taken.values()}
-    found = [backend.is_capturing(array) for backend, array in places.values()]
+    one_of: dict[Any, Any] = {}
+    for backend, _, arrays, _ in taken.values():
+        one_of[backend, backend.device_of(arrays[0])] = arrays[0]
+    found = [backend.is_capturing(array) for (backend, _), array in one_of.items()]
     if any(found) and not all(found):
         raise refusals.captured("others of the arrays are elsewhere, where they would be stepped now")
     return any(found)
