@@ -24,6 +24,9 @@ class DeviceUnavailableError(RuntimeError):
 class Capturing(RuntimeError):
     """What would be done now would be recorded into a CUDA graph instead; nothing has been."""
 
+    def __init__(self) -> None:
+        super().__init__("the current stream captures a CUDA graph, for which this has not been prepared")
+
 
 #: What a kernel does with elements whose new values, or whose first array, are not finite: as with all
 #: others; leave them as they are, and count them; write nothing at all, and count them.

@@ -80,6 +80,7 @@ def optimizer_of(cupy, name, dtype):
 
 CASES = [(name, "float32") for name in STEPPED]
 CASES += [(name, "complex64") for name in OF_COMPLEX if name in STEPPED]
+CASES += [("projected gradient", "float16")]
 CASES += [
     (name, dtype) for name in ("rmsprop", "everything", "auto adam") for dtype in ("float16", "float64")
 ]
@@ -340,6 +341,23 @@ def test_a_capture_asks_for_no_memory_on_its_stream(cupy, short_tables, monkeypa
         replayed.capture()
         assert replayed.state.step == 4
     assert streams == []
+
+
+def test_a_capture_may_have_begun_in_any_mode(cupy, short_tables, monkeypatch):
+    """What asks for memory or loads a kernel is done in the mode that lets it, and the old one restored."""
+    modes, current = [], [0]
+
+    def exchange(mode):
+        current[0], mode._obj.value = mode._obj.value, current[0]
+        modes.append(current[0])
+
+    monkeypatch.setattr(graphs, "_exchange_mode", lambda: exchange)
+    replayed, _ = twins(cupy, Adam(FALLING, clip_norm=1.0))
+    replayed.step()
+    assert modes == []
+    replayed.capture()
+    assert 2 in modes
+    assert current == [0]
 
 
 RULE = Rule("sign", ("g",), ("x",), ("learning_rate",), "x = x - learning_rate * where(g > 0, 1, -1)")

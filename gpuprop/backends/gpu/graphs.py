@@ -124,7 +124,8 @@ class DeviceClock:
 
     def recording(self, table: Table | None, rows: Any) -> Recording:
         """What stands for this clock in a step that is captured, with scalars of `table`."""
-        self._kept.append(rows)
+        if rows is not None:
+            self._kept.append(rows)
         if table is not None:
             number = self._tables.index(table) + 1
             with unrestricted():

@@ -57,8 +57,8 @@ class State:
         #: What a file said of that optimizer, where a part of it is code: for the next file.
         self._outline = outline
         # Steps begun and steps done: what writes the arrays advances both, before and after, in one call
-        # that no signal's handler can come between.
-        self._clock = np.zeros(2, np.int64)
+        # that no signal's handler can come between. Once a graph was captured, the device counts.
+        self._clock: Any = np.zeros(2, np.int64)
         #: Of a learning rate that is found: a row for steps of even numbers, and one for those of odd ones,
         #: which is written before the step that makes it count.
         self._tuning = tuning
@@ -85,7 +85,15 @@ class State:
 
     @property
     def step(self) -> int:
-        """The number of steps taken, an int; it may be set."""
+        """The number of steps taken, an int; it may be set.
+
+        To ask waits for the device once a step was captured into a CUDA graph, whose replays count.
+
+        Raises
+        ------
+        RuntimeError
+            Replays have come to the end of the steps that their graph knows; all before are done.
+        """
         return self._clock.item(1)
 
     @step.setter
