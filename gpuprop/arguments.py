@@ -59,9 +59,12 @@ def _shown(value: Any) -> str:
 
 def rate(value: Any) -> Any:
     """A learning rate: "auto", a number, a schedule, whose values are checked when used, or an array."""
-    if isinstance(value, str) and value == "auto":
+    if (isinstance(value, str) and value == "auto") or (callable(value) and not is_array(value)):
         return value
-    return value if callable(value) and not is_array(value) else number_or_array("learning_rate", value)
+    try:
+        return number_or_array("learning_rate", value)
+    except TypeError as error:
+        raise TypeError(f'{error}, "auto", a schedule, or an array of rates') from None
 
 
 def number_or_array(name: str, value: Any, number: Callable[[str, Any], float] = number) -> Any:

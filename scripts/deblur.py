@@ -46,15 +46,20 @@ def convolved(image: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
     return np.fft.irfft2(np.fft.rfft2(image) * spectrum, image.shape)
 
 
+def total_variation(x: np.ndarray, smoothing: float) -> tuple[float, np.ndarray]:
+    """Of a periodic image, and its gradient."""
+    down, right = np.roll(x, -1, 0) - x, np.roll(x, -1, 1) - x
+    length = np.sqrt(down**2 + right**2 + smoothing**2)
+    down, right = down / length, right / length
+    return np.sum(length), np.roll(down, 1, 0) - down + np.roll(right, 1, 1) - right
+
+
 def objective(x: np.ndarray, spectrum: np.ndarray, measured: np.ndarray) -> tuple[float, np.ndarray]:
     """f and its gradient."""
     misfit = convolved(x, spectrum) - measured
-    down, right = (np.roll(x, -1, axis) - x for axis in (0, 1))
-    length = np.sqrt(down**2 + right**2 + SMOOTHING**2)
-    down, right = down / length, right / length
-    variation = np.roll(down, 1, 0) - down + np.roll(right, 1, 1) - right
-    gradient = convolved(misfit, spectrum.conj()) + WEIGHT * variation
-    return np.sum(misfit**2) / 2 + WEIGHT * np.sum(length), gradient
+    variation, slope = total_variation(x, SMOOTHING)
+    gradient = convolved(misfit, spectrum.conj()) + WEIGHT * slope
+    return np.sum(misfit**2) / 2 + WEIGHT * variation, gradient
 
 
 def signal_to_noise(image: np.ndarray, truth: np.ndarray) -> float:

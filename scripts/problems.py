@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import deblur
 import numpy as np
 from scipy import optimize
 
@@ -133,35 +134,22 @@ class Logistic(Problem):
         return gradient
 
 
-def total_variation(x: np.ndarray, smoothing: float) -> tuple[float, np.ndarray]:
-    """Of a periodic image, and its gradient."""
-    down, right = np.roll(x, -1, 0) - x, np.roll(x, -1, 1) - x
-    length = np.sqrt(down**2 + right**2 + smoothing**2)
-    down, right = down / length, right / length
-    return length.sum(), np.roll(down, 1, 0) - down + np.roll(right, 1, 1) - right
-
-
 class Photograph(Problem):
-    """A part of Matplotlib's photograph, blurred, with noise: misfit and total variation."""
+    """A part of Matplotlib's photograph, blurred, with noise, as `deblur.py` restores all of it."""
 
-    title, known_minimum, weight, smoothing = "photograph", None, 5e-4, 5e-3
+    title, known_minimum = "photograph", None
 
     def __init__(self) -> None:
-        import deblur
-
-        truth, self.blurred = deblur.photograph()[60:156, 100:196], deblur.convolved
+        truth = deblur.photograph()[60:156, 100:196]
         self.spectrum = deblur.blur_spectrum(truth.shape, length=9)
         noise = deblur.NOISE * np.random.default_rng(1).normal(size=truth.shape)
-        self.start = self.measured = self.blurred(truth, self.spectrum) + noise
+        self.start = self.measured = deblur.convolved(truth, self.spectrum) + noise
 
     def value(self, x: np.ndarray) -> float:
-        misfit = self.blurred(x, self.spectrum) - self.measured
-        return np.sum(misfit**2) / 2 + self.weight * total_variation(x, self.smoothing)[0]
+        return deblur.objective(x, self.spectrum, self.measured)[0]
 
     def gradient(self, x: np.ndarray) -> np.ndarray:
-        misfit = self.blurred(x, self.spectrum) - self.measured
-        back = self.blurred(misfit, self.spectrum.conj())
-        return back + self.weight * total_variation(x, self.smoothing)[1]
+        return deblur.objective(x, self.spectrum, self.measured)[1]
 
 
 class Tomography(Problem):
@@ -195,11 +183,11 @@ class Tomography(Problem):
 
     def value(self, x: np.ndarray) -> float:
         misfit = self.beams @ x.ravel() - self.measured
-        return misfit @ misfit / 2 + total_variation(x, 0.01)[0]
+        return misfit @ misfit / 2 + deblur.total_variation(x, 0.01)[0]
 
     def gradient(self, x: np.ndarray) -> np.ndarray:
         misfit = self.beams @ x.ravel() - self.measured
-        return (self.back @ misfit).reshape(x.shape) + total_variation(x, 0.01)[1]
+        return (self.back @ misfit).reshape(x.shape) + deblur.total_variation(x, 0.01)[1]
 
 
 class PhaseRetrieval(Problem):

@@ -119,7 +119,8 @@ def test_what_holds_no_real_number_is_refused_in_one_line(value):
     ]
     entries.append(("value", schedules.constant_schedule))
     for name, enter in entries:
-        with pytest.raises(TypeError, match=rf"^{name} is .+; it must be a real number$") as caught:
+        more = ', "auto", a schedule, or an array of rates' if name == "learning_rate" else ""
+        with pytest.raises(TypeError, match=rf"^{name} is .+; it must be a real number{more}$") as caught:
             enter(value)
         assert "\n" not in str(caught.value)
     x = np.ones(2)

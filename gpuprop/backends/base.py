@@ -21,6 +21,13 @@ class DeviceUnavailableError(RuntimeError):
     """The device asked for is not there; the message says why and what mends it."""
 
 
+class Capturing(RuntimeError):
+    """What would be done now would be recorded into a CUDA graph instead; nothing has been."""
+
+    def __init__(self) -> None:
+        super().__init__("the current stream captures a CUDA graph, for which this has not been prepared")
+
+
 #: What a kernel does with elements whose new values, or whose first array, are not finite: as with all
 #: others; leave them as they are, and count them; write nothing at all, and count them.
 Mode = Literal["plain", "skip", "count"]
@@ -58,7 +65,8 @@ class Backend(Library):
             In the order of ``rule.scalars``; rounded once to the dtype of the computation.
         clock : ndarray of two int64
             The first is advanced before the arrays are written, and the second after: no signal's
-            handler runs between. On a GPU both are, when the kernel has been launched.
+            handler runs between. On a GPU both are, when the kernel has been launched; or it is what
+            `optimizers.steps.captured` made, and the step is recorded into a graph.
         skipped : array of one integer, optional
             Elements that would not be finite, or whose first array is not, are left as they are, and
             counted here. Complex numbers whose parts go together are one element each.
@@ -69,6 +77,8 @@ class Backend(Library):
         ------
         TypeError, ValueError
             An array cannot take part; nothing has been written.
+        Capturing
+            A stream captures, and `clock` is that of a step which is done now.
         """
 
     def run_at_once(

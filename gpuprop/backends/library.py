@@ -97,6 +97,10 @@ class Library(ABC):
         """Whether a step of this array would be recorded into a CUDA graph instead of being done."""
         return False
 
+    def aside(self, array: Any) -> AbstractContextManager[Any]:
+        """As `on_device_of`; what is made there is no part of a CUDA graph, and done at the end."""
+        return self.on_device_of(array)
+
     def on_device_of(self, array: Any) -> AbstractContextManager[Any]:
         """Makes the array's device the current one."""
         return nullcontext()

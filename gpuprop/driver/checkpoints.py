@@ -1,8 +1,8 @@
 """Runs in files: what a run knows beside x and its state, and how it goes on from there.
 
-A file is that of `State.save`, with ``x`` among its extras (``x.object`` of a dictionary), and more that
-begins with ``minimize``. Counts and checks are those before the point that is in it: a run that goes on
-evaluates and tests that point as the first one did.
+A file is that of `State.save`, with ``x`` among its extras (of a dictionary ``x.object``, or ``object`` in a
+file of the user's own), and more that begins with ``minimize``. Counts and checks are those before the
+point that is in it: a run that goes on evaluates and tests that point as the first one did.
 """
 
 from __future__ import annotations
@@ -71,6 +71,12 @@ class Former:
             It is of arrays of other kinds, or of another optimizer.
         """
         points = {name: self._point(name, x) for name in ("x", "minimize.before", "minimize.best")}
+        if points["x"] is None:
+            both = "**x" if type(x) is dict else "x=x"
+            raise ValueError(
+                f"{self.path} has a state and not the x of that moment; save both, state.save(path, {both}), "
+                'or pass that x as x0, with options={"state": gpuprop.load_state(path)}'
+            )
         theirs, ours = _kinds(points["x"]), _kinds(x)
         if theirs != ours:
             raise ValueError(
@@ -96,6 +102,8 @@ class Former:
         if type(like) is not dict:
             return extras.get(name)
         point = {one: extras.get(f"{name}.{one}") for one in like}
+        if name == "x":  # in a file of the user's own each has the name of its group
+            point = {one: extras.get(one) if array is None else array for one, array in point.items()}
         return None if any(array is None for array in point.values()) else point
 
     def _check(self, optimizer: Any, x: Any) -> None:
@@ -138,8 +146,13 @@ def read(path: Any, x0: Any) -> Former | None:
             state = load_state(path, backend=backends[0])
         parts = state if isinstance(state, GroupsState) else {"": state}
         if parts.keys() != given.keys():
-            theirs, ours = (", ".join(filter(None, names)) or "one array" for names in (parts, given))
-            raise ValueError(f"{path} is of {theirs} and x0 of {ours}; name another file in resume")
+            kinds = (
+                f"a dictionary of {', '.join(n)}" if "" not in n else "one array" for n in (parts, given)
+            )
+            raise ValueError(
+                "{} is of {} and x0 is {}; pass an x0 like that of the run which wrote the file, or name "
+                "another file in resume".format(path, *kinds)
+            )
         used = {name: backend_of(a) if hasattr(a, "__dlpack__") else backends[0] for name, a in given.items()}
         if any(part.backend.xp is not used[name].xp for name, part in parts.items()):  # from another device
             state = load_state(path, backend=backends[0])
@@ -192,7 +205,7 @@ def _kinds(point: Any) -> str:
         f"{name}: {a.dtype} of shape {a.shape}" if name else f"{a.dtype} of shape {a.shape}"
         for name, a in arrays.items()
     )
-    return "nothing" if point is None else ", ".join(named)
+    return ", ".join(named)
 
 
 def _host(array: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ from gpuprop.driver.functions.callback import in_place
 from gpuprop.driver.functions.objective import Objective
 from gpuprop.driver.methods import keeping_steps, method_of
 from gpuprop.driver.options import DriverOptions
-from gpuprop.driver.points import start
+from gpuprop.driver.points import check_state, start
 from gpuprop.driver.run import Run
 from gpuprop.optimizers import Groups, Optimizer
 
@@ -84,7 +84,8 @@ def minimize(
         maxfev : int, default None
             Most evaluations of `fun`, with those of the file in `resume`; one point is always evaluated.
         maxtime : float, default None
-            Seconds of this call, tested after each step.
+            Seconds of this call, tested after each step: one is taken in any case, so that a run which is
+            resumed again and again gets on.
         check_every : int, default 10
             Steps from one check of f and these tolerances to the next: at its multiples, and at the end. A
             GPU is waited for in checks only.
@@ -94,7 +95,8 @@ def minimize(
             file has both.)
         history : bool, default False
             Keep what the checks find in ``result.history``, with one element a check: ``step``, ``fun``,
-            ``gradient`` (the largest component, as `gtol` sees it) and ``seconds``.
+            ``gradient`` (the largest component, as `gtol` sees it) and ``seconds``. The last one is of the
+            last point, also where the run stops between two checks.
         disp : bool, default False
             Show progress on stderr.
         copy_x : bool, default True
@@ -120,8 +122,9 @@ def minimize(
             Steps.
         resume : path, default None
             Go on from this file, or from `x0` where there is no such file; ``result.message`` says which.
-            It may be the file of `checkpoint`. `x0` and `method`, if given, must be like those of the
-            run that wrote it; its history, counts and best point are taken over.
+            It may be the file of `checkpoint`, or one of ``state.save(path, x=x)`` (of a dictionary,
+            ``state.save(path, **x)``). `x0` and `method`, if given, must be like those of the run that
+            wrote it; its history, counts and best point are taken over.
 
     Returns
     -------
@@ -211,9 +214,10 @@ def minimize_by(
     if optimizer is None:
         optimizer = method_of(state, chosen, x0)
     if isinstance(optimizer, Groups) != isinstance(x0, Mapping):
+        mend = "a dictionary as x0" if isinstance(optimizer, Groups) else "method=gpuprop.Groups({...})"
         raise TypeError(
             f"method is {optimizer!r} and x0 a {type(x0).__name__}; gpuprop.Groups are for a dictionary of "
-            "arrays, and every dictionary is for them"
+            f"arrays, and every dictionary is for them: pass {mend}"
         )
     if not isinstance(optimizer, (Optimizer, Groups)):
         raise TypeError(
@@ -225,6 +229,8 @@ def minimize_by(
     backend, x, optimizer, state = start(x0, optimizer, bounds, state)
     arrays = x.values() if type(x) is dict else [x]
     with backend.on_device_of(next(array for array in arrays if isinstance(array, backend.xp.ndarray))):
+        if chosen.state is not None:
+            check_state(optimizer, x, state)
         progress = None if former is None else former.goes_on(optimizer, x)
         if chosen.project is not None and state.step == 0:  # what goes on has been projected
             in_place(chosen.project, x)

@@ -9,6 +9,7 @@ import numpy as np
 
 from gpuprop.arguments import naming
 from gpuprop.backends import Backend, backend_of
+from gpuprop.backends.checks import checked
 from gpuprop.driver.arrays import own_copy
 from gpuprop.driver.bounds import is_within, project, with_bounds
 from gpuprop.optimizers import Groups, GroupsState, Optimizer, State
@@ -71,6 +72,20 @@ def start(x0: Any, method: Any, bounds: Any, state: Any) -> tuple[Backend, Any, 
         method = Groups(optimizers, clip_norm=method.clip_norm)
     on_gpu = [backend for backend in backends if backend.name == "gpu"]
     return (on_gpu or backends)[0], points, method, method.init(points) if state is None else state
+
+
+def check_state(optimizer: Any, x: Any, state: Any) -> None:
+    """Refuse a state of another optimizer or of another x: as a step would, and before there is one."""
+    if isinstance(optimizer, Groups):
+        for name, array in x.items():
+            with naming(name):
+                check_state(optimizer._stepping[name], array, state[name])
+        return
+    arrays = optimizer._arrays_of(optimizer.rule, (x,), x, state)
+    if state.optimizer is not optimizer:
+        optimizer._take_over(optimizer.rule, arrays, state)
+    with state.backend.on_device_of(x):
+        checked(state.backend, optimizer.rule, arrays)
 
 
 def _start_of_one(

@@ -37,11 +37,7 @@ class Run:
         self._xp = backend.xp
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
         self._options, self._project = options, options.project
-        self._is_new = (
-            state.step == 0
-            and options.state is None
-            and any(one._finds_rate for one, *_ in pairs(optimizer, state, x))
-        )
+        self._is_new = state.step == 0 and any(one._finds_rate for one, *_ in pairs(optimizer, state, x))
         self._stopping = Stopping(options, objective, optimizer, state, backend, former)
         former = former or Progress(told=state.step)
         objective.nfev, objective.njev = objective.before = former.nfev, former.njev
@@ -117,6 +113,7 @@ class Run:
                 limit = stopping.limit(nit)
                 if limit is not None:
                     return limit
+            gradient = None  # whose memory the next one may take
             self._go_on(nit, self._next(nit, writes_every))
 
     def _next(self, nit: int, writes_every: int) -> int:
@@ -225,6 +222,7 @@ class Run:
             objective.value(self._x)
             gradient = objective.keep(self._x)
             value = self._value()
+            self._stopping.close(self._x, gradient, value, self._state.step)
         sign = self._stopping.sign
         if self._best is not None and not sign * (value or 0.0) <= sign * self._best_value:
             self._x, value, gradient = self._best, self._best_value, None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpuprop.backends import Backend, backend_of
+from gpuprop.backends.base import Capturing
 from gpuprop.backends.checks import check_array, checked, dtypes_of
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
@@ -93,7 +94,8 @@ class Optimizer(Stepping):
             With ``nonfinite="raise"``, `grad` has elements that are not finite, or x or the state would
             have; nothing has been written.
         RuntimeError
-            The step would be recorded into a CUDA graph, whose replays would differ from steps.
+            The step would be recorded into a CUDA graph, and must wait for the device; or replays of a graph
+            have come to the end of the steps that it knows.
 
         Notes
         -----
@@ -105,22 +107,25 @@ class Optimizer(Stepping):
             backend = state.backend
         except AttributeError:
             raise refusals.foreign(state, rule) from None
-        if at is None and self._is_one_launch and state.optimizer is self:  # as most steps are
-            scalars: Any = self._constant_scalars
-            if scalars is None or state._rate_scale != 1.0:
-                scalars = self._scalars_of(state, x)
-            if self._is_plain:
+        try:
+            if at is None and self._is_one_launch and state.optimizer is self:  # as most steps are
+                scalars: Any = self._constant_scalars
+                if scalars is None or state._rate_scale != 1.0:
+                    scalars = self._scalars_of(state, x)
+                if self._is_plain:
+                    backend.update(rule, arrays, scalars, state._clock)
+                    return
+                if state._workspace is not None:
+                    backend.update(rule, arrays, scalars, state._clock, state._workspace.skipped)
+                    return
+            if at is None and self._only_finds and state.optimizer is self and state._workspace is not None:
+                scalars = found_at_once(self, arrays, state) or with_rate(
+                    self, rule, arrays, self._scalars_of(state, x), state, None, state._clock
+                )
                 backend.update(rule, arrays, scalars, state._clock)
                 return
-            if state._workspace is not None:
-                backend.update(rule, arrays, scalars, state._clock, state._workspace.skipped)
-                return
-        if at is None and self._only_finds and state.optimizer is self and state._workspace is not None:
-            scalars = found_at_once(self, arrays, state) or with_rate(
-                self, rule, arrays, self._scalars_of(state, x), state, None
-            )
-            backend.update(rule, arrays, scalars, state._clock)
-            return
+        except Capturing:
+            pass  # what a graph needs is made below
         if at is not None:
             arrays, rows = part_of(backend, rule, arrays, at)
         self._ready(rule, arrays, state, rows)()

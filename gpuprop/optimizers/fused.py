@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gpuprop import arguments as check
 from gpuprop.backends import Backend
+from gpuprop.backends.base import Capturing
 from gpuprop.backends.checks import check_array
 from gpuprop.optimizers.state import State
+from gpuprop.optimizers.steps import refusals
 from gpuprop.optimizers.steps.making import made, value_of
 from gpuprop.optimizers.steps.parts import part_of, window_of
 from gpuprop.rules import Rule, around
@@ -74,8 +77,9 @@ class Fused:
         What needs the gradient of all elements before the first step of one, has it written to an array of
         the state, in a pass before: `clip_norm`, ``nonfinite="raise"``, ``learning_rate="auto"``, and rows.
         """
-        if at is None and self._is_one_launch and self._stepped_at_once(x, data, state, scalars):
-            return None
+        with suppress(Capturing):  # what a graph needs is made below
+            if at is None and self._is_one_launch and self._stepped_at_once(x, data, state, scalars):
+                return None
         optimizer, backend = self.optimizer, _backend_of(state)
         x, given, lines, numbers = self._taken(backend, x, data, scalars)
         window = None if at is None else window_of(at)
@@ -83,6 +87,10 @@ class Fused:
         index = backend.xp.asarray(at) if is_rows else window
         part = {name: a if index is None or a.shape != x.shape else a[index] for name, a in given.items()}
         value = None
+        if (is_rows or self._needs_gradient or lines.value) and backend.is_capturing(x):
+            raise refusals.captured(
+                "its value, or the gradient that clip_norm, 'auto' and rows need before it, is made aside"
+            )
         if is_rows or self._needs_gradient:
             x_part = x if index is None else x[index]
             value = value_of(backend, lines, x_part, part, numbers)

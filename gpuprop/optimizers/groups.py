@@ -15,6 +15,8 @@ from gpuprop.backends.together import Taken, check_together
 from gpuprop.optimizers.base import Optimizer
 from gpuprop.optimizers.options import Options
 from gpuprop.optimizers.state import GroupsState
+from gpuprop.optimizers.steps import refusals
+from gpuprop.optimizers.steps.captured import all_captured
 from gpuprop.optimizers.steps.parts import part_of
 
 
@@ -186,17 +188,23 @@ class Groups:
             taken[name] = Taken(backend, optimizer.rule, one, rows)
         for name, one in check_together(taken, self._known).items():
             taken[name] = taken[name]._replace(arrays=one)
-        scales = self._scales(taken, state)
+        captures = all_captured(taken)
+        scales = self._scales(taken, state, captures)
         ready: list[Callable[[], None]] = []
         for name, (_, rule, one, rows) in taken.items():
             with naming(name):
-                ready.append(self._stepping[name]._ready(rule, one, state[name], rows, scales.get(name)))
+                scale = scales.get(name)
+                ready.append(self._stepping[name]._ready(rule, one, state[name], rows, scale, captures))
         for update in ready:
             update()
         state.optimizer = self
-        state.step += 1
+        if captures:
+            backend, rule, one, _ = next(iter(taken.values()))
+            state._record_step(backend, one[len(rule.reads)])
+        else:
+            state.step += 1
 
-    def _scales(self, taken: Mapping[str, Taken], state: GroupsState) -> dict[str, Any]:
+    def _scales(self, taken: Mapping[str, Taken], state: GroupsState, captures: bool) -> dict[str, Any]:
         """What brings all gradients together to the norm, for each of them."""
         if self.clip_norm is None or not taken:
             return {}
@@ -211,6 +219,8 @@ class Groups:
         places = {(backend.name, backend.device_of(g)) for backend, g in zip(backends, grads, strict=True)}
         if len(places) == 1:
             scales = backends[0].clip_scales(grads, self.clip_norm, signs, skips, spaces)
+        elif captures:
+            raise refusals.captured("one clip_norm of arrays on several devices must wait for them")
         else:
             each = zip(backends, grads, skips, strict=True)
             factor = joint_factor([b.norm(grad, skip) for b, grad, skip in each], self.clip_norm)

@@ -112,6 +112,11 @@ def both(x):
     return sum_of_squares(x), twice(x)
 
 
+METHOD = RMSProp()
+X0 = np.array([5.0, 4.0])
+RUN = {"fun": sum_of_squares, "x0": X0, "jac": twice, "method": METHOD}
+
+
 def cubic(x):
     """sum of |x|^3 / 3, by parts of complex numbers: smooth, and no quadratic."""
     parts = (x.real, x.imag) if x.dtype.kind == "c" else (x,)

@@ -1,11 +1,10 @@
+from itertools import count
+
 import numpy as np
 import pytest
-from descents import GROUPS, ByName, Quadratic, sum_of_squares, twice
+from descents import GROUPS, METHOD, RUN, X0, ByName, Quadratic, sum_of_squares, twice
 
-from gpuprop import SGD, RMSProp, minimize
-
-METHOD = RMSProp()
-X0 = np.array([5.0, 4.0])
+from gpuprop import SGD, minimize
 
 
 def test_a_callback_is_given_all_of_a_steps_moment(backend):
@@ -53,20 +52,17 @@ def test_without_fun_there_is_no_f_in_it():
      (np.array(True), False), (np.False_, False), (None, False)],
 )  # fmt: skip
 def test_true_stops_a_run_and_nothing_else_that_is_given(answer, stops):
-    result = minimize(
-        sum_of_squares, X0, jac=twice, method=METHOD, options={"maxiter": 3}, callback=lambda x: answer
-    )
+    result = minimize(**RUN, options={"maxiter": 3}, callback=lambda x: answer)
     assert (result.status, result.nit) == ((99, 1) if stops else (1, 3))
     assert result.message.startswith("`callback` returned True after 1 steps.") == stops
 
 
 def test_a_tolerance_that_is_met_comes_before_the_callbacks_word():
-    run = {"fun": sum_of_squares, "x0": X0, "jac": twice, "method": METHOD}
-    first = minimize(**run, options={"gtol": None, "maxiter": 1})
+    first = minimize(**RUN, options={"gtol": None, "maxiter": 1})
     for within in (True, False):
         gtol = abs(first.jac).max() * (1 if within else 0.99)
         options = {"gtol": gtol, "check_every": 1}
-        result = minimize(**run, callback=lambda x: True, options=options)
+        result = minimize(**RUN, callback=lambda x: True, options=options)
         assert (result.status, result.nit) == (0 if within else 99, 1)
 
 
@@ -75,10 +71,8 @@ def test_a_callback_may_scale_the_rate_on_a_plateau():
         if intermediate_result.nit == 5:
             intermediate_result.state.rate_scale = 0.0
 
-    result = minimize(sum_of_squares, X0, jac=twice, method=METHOD, callback=callback, options={"maxiter": 9})
-    np.testing.assert_array_equal(
-        result.x, minimize(sum_of_squares, X0, jac=twice, method=METHOD, options={"maxiter": 5}).x
-    )
+    result = minimize(**RUN, callback=callback, options={"maxiter": 9})
+    np.testing.assert_array_equal(result.x, minimize(**RUN, options={"maxiter": 5}).x)
 
 
 def test_a_history_has_what_each_check_found(backend):
@@ -146,45 +140,33 @@ def test_a_projection_that_gives_a_new_array_is_refused():
         minimize(None, X0, jac=twice, options={"project": lambda x: x.clip(0, 1)})
 
 
-STEADY = "was still falling at a steady pace: a larger learning rate, or maxiter, would lead further"
+@pytest.mark.parametrize("fun", [sum_of_squares, None])
+@pytest.mark.parametrize("best", [False, True])
+@pytest.mark.parametrize("end", ["callback", "Ctrl-C", "twice"])
+def test_the_history_ends_with_the_last_point_also_between_two_checks(end, best, fun):
+    """Where f and the gradient are known there: no evaluation is for the history alone."""
 
+    def run(history):
+        calls, told = count(), count(1)
 
-@pytest.mark.parametrize(
-    ("rate", "fun", "said"),
-    [
-        (1e-4, sum_of_squares, f"f {STEADY}"),
-        (1e-4, None, f"the gradient {STEADY}"),
-        (0.3, sum_of_squares, ""),
-    ],
-)
-def test_a_run_that_maxiter_ends_says_what_its_last_checks_show(rate, fun, said):
-    method = SGD(lambda step: rate)
-    result = minimize(fun, X0, jac=twice, method=method, options={"maxiter": 100, "gtol": None})
-    assert result.message == "The limit of maxiter = 100 steps was reached" + f"; {said}" * bool(said) + "."
+        def jac(x):
+            call = next(calls)
+            if (call == 17 and end != "callback") or (call > 17 and end == "twice"):
+                raise KeyboardInterrupt
+            return 2 * x
 
+        options = {"history": history, "gtol": None, "return_best": best and fun is not None}
+        return minimize(
+            fun, X0, jac=jac, method=SGD(1.5), options=options,  # each step doubles x: the start is the best
+            callback=lambda x: end == "callback" and next(told) == 17,
+        )  # fmt: skip
 
-@pytest.mark.parametrize("constant", [True, False])
-def test_a_rate_that_is_too_large_is_named(constant):
-    method = SGD(0.1 if constant else lambda step: 0.1)
-    noise = iter(np.random.default_rng(2).normal(size=(101, 2)))
-    options = {"maxiter": 100, "gtol": None}
-    result = minimize(sum_of_squares, X0, jac=lambda x: 2 * x + next(noise), method=method, options=options)
-    assert "f went to and fro at the last checks: the learning rate is" in result.message
-    assert ("constant and too large, and one that falls" in result.message) == constant
-
-
-def test_ascent_is_said_to_rise():
-    method = SGD(lambda step: 1e-4, maximize=True)
-    result = minimize(
-        lambda x: -sum_of_squares(x), X0, jac=lambda x: -2 * x, method=method, options={"maxiter": 60}
-    )
-    assert "f was still rising at a steady pace" in result.message
-
-
-@pytest.mark.parametrize(
-    "values", [[3.0, 2, 1], [1.0] * 9, [4, 2, 1, 0.5, 0.25], [5, 1, np.nan, 1, 5], [1, 1 + 1e-9] * 4]
-)
-def test_what_is_unclear_is_not_named(values):
-    from gpuprop.driver.stopping import trend
-
-    assert trend(values) == ""
+    result, plain = run(True), run(False)
+    assert (result.nit, result.status) == (17, 99 if end == "callback" else 7)
+    assert (result.nfev, result.njev) == (plain.nfev, plain.njev)
+    steps = [0, 10] if end == "twice" else [0, 10, 17]
+    points = [X0 * (-2.0) ** k for k in steps]
+    history = result.history
+    assert history.step.tolist() == steps
+    assert history.gradient.tolist() == [abs(2 * x).max() for x in points]
+    np.testing.assert_array_equal(history.fun, [np.nan if fun is None else fun(x) for x in points])

@@ -163,3 +163,64 @@ def test_from_where_a_slope_bends_neither_way_no_descent_is_lost(near, side):
     start = np.array([1 + side * near])
     result = minimize(lambda x: -float(np.exp(-x @ x / 2)), start, jac=lambda x: np.exp(-x @ x / 2) * x)
     assert result.x == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("start", [1.0, 0.0])
+@pytest.mark.parametrize("curved", [[3], [0, 8]])
+def test_components_without_a_gradient_stay(start, curved):
+    def jac(x):
+        gradient = np.zeros(9)
+        gradient[curved] = 2 * (x[curved] - 7)
+        return gradient
+
+    result = minimize(lambda x: float(np.sum((x[curved] - 7) ** 2)), np.full(9, start), jac=jac)
+    expected = np.full(9, start)
+    expected[curved] = 7
+    assert result.success
+    np.testing.assert_allclose(result.x, expected, atol=1e-4)
+    assert (np.delete(result.x, curved) == start).all()
+
+
+@pytest.mark.parametrize("start", [np.zeros(2), np.array([2.0, -1.0])])
+@pytest.mark.parametrize("way", ["both", "no f"])
+def test_where_f_is_zero_and_x_perhaps_too(start, way):
+    target = start + np.array([30.0, -4.0])
+    at_start = float(np.sum((start - target) ** 2))
+
+    def fun(x):
+        return float(np.sum((x - target) ** 2)) - at_start
+
+    result = minimize(fun if way == "both" else None, start, jac=lambda x: 2 * (x - target))
+    assert result.success
+    np.testing.assert_allclose(result.x, target, atol=1e-5)
+    assert result.nit < 300
+
+
+@pytest.mark.parametrize("spread", [1e3, 1e6, 1e9])
+def test_weights_of_a_huge_range(spread):
+    weights, target = np.geomspace(1, spread, 12), np.linspace(-1, 2, 12)
+    result = minimize(
+        lambda x: float(weights @ (x - target) ** 2), np.zeros(12), jac=lambda x: 2 * weights * (x - target)
+    )
+    np.testing.assert_allclose(result.x, target, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("complex64", 1e-5), ("float16", 0.02)])
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_of_fewer_bits(backend, dtype, atol, unit):
+    if dtype == "float16" and unit != 1:
+        unit = 0.1 if unit < 1 else 10.0
+    factor = 1 + 0.5j if dtype == "complex64" else 1
+    target = backend.asarray((np.array([1, -2, 0.5, 3]) * factor * unit).astype(dtype))
+    curvature = backend.asarray(np.array([1.0, 10, 0.5, 4], "f4" if dtype != "float16" else dtype))
+    start = backend.asarray(np.array([2, 2, 2, 2]).astype(dtype) * np.dtype(dtype).type(unit))
+    result = minimize(
+        lambda x: float((curvature * abs((x - target) / unit) ** 2).sum()), start,
+        jac=lambda x: (2 * curvature * ((x - target) / unit)).astype(dtype),
+        options={"maxiter": 400, "gtol": None},
+    )  # fmt: skip
+    assert result.x.dtype == dtype
+    np.testing.assert_allclose(
+        backend.to_host(result.x) / unit, backend.to_host(target) / unit, rtol=0, atol=3 * atol
+    )

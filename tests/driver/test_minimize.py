@@ -160,18 +160,6 @@ def test_progress_is_shown_on_stderr_only_when_asked_for(capfd):
     np.testing.assert_array_equal(quiet.x, shown.x)
 
 
-def test_a_run_goes_on_from_its_state_as_if_it_had_never_stopped(backend):
-    problem = Quadratic(backend)
-    x0 = backend.asarray(np.zeros(4))
-    options = {"jac": problem.jac, "method": falling(momentum=0.9)}
-    whole = minimize(problem.fun, x0, **options, options={"maxiter": 60})
-    first = minimize(problem.fun, x0, **options, options={"maxiter": 25})
-    del options["method"]  # which is that of the state
-    second = minimize(problem.fun, first.x, **options, options={"maxiter": 60, "state": first.state})
-    np.testing.assert_array_equal(backend.to_host(second.x), backend.to_host(whole.x))
-    assert (first.nit, second.nit, second.state.step) == (25, 60, 60)
-
-
 def test_a_run_by_the_default_method_goes_on_with_the_method_of_its_state():
     options = {"maxiter": 60, "gtol": None}
     problem = {"fun": sum_of_squares, "jac": twice}

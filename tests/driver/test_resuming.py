@@ -10,13 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.optimize
-from descents import GROUPS, ByName, Quadratic, both, sum_of_squares, twice
+from descents import GROUPS, METHOD, RUN, X0, ByName, Quadratic, both, falling, sum_of_squares, twice
 
 import gpuprop
 from gpuprop import SGD, Groups, RMSProp, minimize
-
-METHOD = RMSProp()
-X0 = np.array([5.0, 4.0])
 
 
 @pytest.fixture(autouse=True)
@@ -109,9 +106,9 @@ def test_however_a_run_ends_early_it_goes_on_by_the_same_bits(backend, kind, by,
     early = {**options, "maxiter": 17} if kind == "maxiter" else options
     if kind == "time":
         ticks = count()
-        monkeypatch.setattr("gpuprop.driver.stopping.time.perf_counter", lambda: next(ticks))
+        monkeypatch.setattr("gpuprop.driver.stopping.checks.time.perf_counter", lambda: next(ticks))
         early = {**options, "maxtime": 20}
-    method = RMSProp(0.1, momentum=0.5, modulus_bounds=(0.3, 3.0))
+    method = falling(momentum=0.5, modulus_bounds=(0.3, 3.0))
     run = {"fun": problem.fun, "jac": problem.jac, "method": method}
     whole = minimize(x0=x0, options=options, **run)
     given = {**early, "checkpoint": path} if by == "file" else early
@@ -123,11 +120,11 @@ def test_however_a_run_ends_early_it_goes_on_by_the_same_bits(backend, kind, by,
     start = first.x if by == "state" else backend.asarray(np.zeros(4))
     second = minimize(x0=start, options={**options, **going_on}, **run)
     np.testing.assert_array_equal(backend.to_host(second.x), backend.to_host(whole.x))
-    assert (second.nit, second.status) == (40, 1)
+    assert (second.nit, second.state.step, second.status) == (40, 40, 1)
 
 
 def test_a_run_whose_total_is_reached_says_so():
-    first = minimize(sum_of_squares, X0, jac=twice, method=METHOD, options={"maxiter": 20})
+    first = minimize(**RUN, options={"maxiter": 20})
     again = minimize(sum_of_squares, first.x, jac=twice, options={"maxiter": 20, "state": first.state})
     assert (again.nit, again.status) == (20, 1)
     assert "maxiter = 20 steps was reached before this run: the state has taken 20" in again.message
@@ -135,7 +132,7 @@ def test_a_run_whose_total_is_reached_says_so():
 
 
 def test_checks_and_callbacks_fall_on_multiples_of_the_total():
-    state = minimize(sum_of_squares, X0, jac=twice, method=METHOD, options={"maxiter": 7}).state
+    state = minimize(**RUN, options={"maxiter": 7}).state
     told = []
     options = {"state": state, "maxiter": 33, "check_every": 5, "history": True}
     result = minimize(
@@ -160,52 +157,9 @@ def test_dictionaries_go_on_from_one_file(backend, tmp_path):
         ValueError, match=r"method .* is Groups.*clip_norm=1.0.* they must be the same: leave"
     ):
         minimize(x0=problem.x0, options={"resume": path}, **{**run, "method": other})
-    with pytest.raises(ValueError, match="is of plain, field and x0 of one array; name another file"):
+    of_two = "is of a dictionary of plain, field and x0 is one array; pass an x0 like that of the run"
+    with pytest.raises(ValueError, match=of_two):
         minimize(None, X0, jac=twice, options={"resume": path})
-
-
-def test_without_a_file_a_run_begins_anew_and_says_so(tmp_path):
-    path = tmp_path / "run"
-    options = {"maxiter": 12, "checkpoint": path, "resume": path}
-    first = minimize(sum_of_squares, X0, jac=twice, options=options)
-    assert first.message.endswith(f"The run began anew, as there was no {path}.")
-    again = minimize(sum_of_squares, X0, jac=twice, options=options)
-    assert again.message.endswith(f"The run went on from {path} at step 12.")
-    np.testing.assert_array_equal(again.x, first.x)
-    assert gpuprop.load_state(path).extras["x"].tolist() == first.x.tolist()
-
-
-def test_a_file_of_another_run_is_refused(tmp_path):
-    path, rates = tmp_path / "run", np.array([0.1, 0.2])
-    method = RMSProp(rates, bounds=(np.zeros(2), 9.0))
-    minimize(None, X0, jac=twice, method=method, options={"maxiter": 3, "checkpoint": path})
-    before = path.read_bytes()
-
-    def resumed(x0=X0, method=None, **more):
-        options = {"maxiter": 5, "checkpoint": path, "resume": path}
-        return minimize(None, x0, jac=twice, method=method, options=options, **more)
-
-    alike = r"has x of float64 of shape \(2,\) and x0 is of {}; they must be alike: pass an x0 like"
-    for x0, said in (
-        (X0[:1], r"float64 of shape \(1,\)"),
-        (X0.astype("float32"), r"float32 of shape \(2,\)"),
-    ):
-        with pytest.raises(ValueError, match=alike.format(said)):
-            resumed(x0)
-    bounds = (np.zeros(2), 9.0)
-    others = [
-        METHOD, SGD(0.1), RMSProp(rates, bounds=(np.array([0, 1e-300]), 9.0)),
-        RMSProp(rates[::-1].copy(), bounds=bounds), RMSProp(lambda step: 0.1, bounds=bounds),
-        RMSProp(rates, bounds=bounds, nonfinite="skip"),
-    ]  # fmt: skip
-    for other in others:
-        with pytest.raises(ValueError, match="they must be the same: leave out method and bounds"):
-            resumed(method=other)
-    with pytest.raises(ValueError, match="they must be the same"):
-        resumed(bounds=(0, 5))
-    assert path.read_bytes() == before
-    assert resumed(method=RMSProp(rates.copy(), bounds=(np.zeros(2), 9.0))).nit == 5
-    assert resumed().nit == 5
 
 
 def test_the_bounds_of_a_run_are_those_of_its_method(tmp_path):
@@ -222,137 +176,13 @@ def test_the_bounds_of_a_run_are_those_of_its_method(tmp_path):
         assert (result.x.tobytes(), result.nit) == (whole.x.tobytes(), 40)
 
 
-def test_the_best_point_of_a_file_is_given_only_where_it_is_asked_for(tmp_path):
-    path, method = tmp_path / "run", SGD(1.5)  # each step doubles x: the start stays the best
-    for best in (True, False):
-        files = {"checkpoint": path, "resume": path, "return_best": best}
-        result = minimize(sum_of_squares, X0, jac=twice, method=method, options={"maxiter": 12, **files})
-        assert (result.x == X0).all() == best
-
-
-def test_a_file_that_a_callback_has_saved_will_do(tmp_path):
-    path, told = tmp_path / "run", []
-    run = {"fun": sum_of_squares, "x0": X0, "jac": twice, "method": METHOD}
-
-    def save(intermediate_result):
-        if intermediate_result.nit == 14:
-            intermediate_result.state.save(path, x=intermediate_result.x)
-
-    whole = minimize(**run, callback=save, options={"maxiter": 20})
-    options = {"maxiter": 20, "resume": path}
-    result = minimize(
-        **run, callback=lambda intermediate_result: told.append(intermediate_result.nit), options=options
-    )
-    np.testing.assert_array_equal(result.x, whole.x)
-    assert told == [15, 16, 17, 18, 19, 20]
-    gpuprop.load_state(path).save(path)
-    with pytest.raises(ValueError, match="has x of nothing and x0 is of float64"):
-        minimize(**run, options=options)
-
-
 def test_scipy_passes_all_of_it_on(tmp_path):
     files = {"checkpoint": tmp_path / "run", "resume": tmp_path / "run"}
-    run = {"fun": sum_of_squares, "x0": X0, "jac": twice, "method": METHOD}
-    whole = scipy.optimize.minimize(**run, options={"maxiter": 20})
+    whole = scipy.optimize.minimize(**RUN, options={"maxiter": 20})
     for stop in (lambda xk: True, lambda intermediate_result: intermediate_result.nit == 9, None):
-        result = scipy.optimize.minimize(**run, callback=stop, options={"maxiter": 20, **files})
+        result = scipy.optimize.minimize(**RUN, callback=stop, options={"maxiter": 20, **files})
         assert result.status == (1 if stop is None else 99)
     np.testing.assert_array_equal(result.x, whole.x)
-
-
-def test_where_the_files_method_has_code_one_of_its_kind_goes_on(tmp_path):
-    path = tmp_path / "run"
-    method = RMSProp(lambda step: 0.1, momentum=0.5)
-    run = {"fun": None, "x0": X0, "jac": twice}
-    minimize(**run, method=method, options={"maxiter": 3, "checkpoint": path})
-    for other in (SGD(lambda step: 0.1), RMSProp(lambda step: 0.1), RMSProp(0.1, momentum=0.5)):
-        with pytest.raises(ValueError, match=f"{path} is .* they must be the same"):
-            minimize(**run, method=other, options={"resume": path})
-    with pytest.raises(ValueError, match=f"the run in {path} has no optimizer, as it was code"):
-        minimize(**run, options={"resume": path})
-    whole = minimize(**run, method=method, options={"maxiter": 9})
-    result = minimize(**run, method=method, options={"maxiter": 9, "resume": path})
-    np.testing.assert_array_equal(result.x, whole.x)
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "words"),
-    [
-        ({"state": METHOD.init(X0), "resume": "run"}, ValueError, "state and resume are given"),
-        ({"checkpoint": 3}, TypeError, "checkpoint is 3; it must be the path of a file"),
-        ({"resume": X0}, TypeError, "resume is array"),
-        ({"checkpoint": "nowhere/run"}, FileNotFoundError, "there is no folder '.*nowhere'; make it first"),
-        ({"checkpoint": "."}, ValueError, "is no regular file; name another"),
-        (
-            {"checkpoint_every": 0},
-            ValueError,
-            "checkpoint_every is 0; it must be a whole number of at least 1",
-        ),
-        ({"project": 3}, TypeError, "project is 3; it must be a function"),
-    ],
-)
-def test_options_that_cannot_be_are_refused_before_anything_runs(
-    options, error, words, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(error, match=words):
-        minimize(None, X0, jac=lambda x: pytest.fail("called"), options=options)
-
-
-def test_a_point_that_is_not_finite_takes_no_files_place(tmp_path):
-    path = tmp_path / "run"
-
-    def jac(x):
-        calls.append(1)
-        return np.full(2, np.nan) if len(calls) > 14 else 2 * x
-
-    for every, stays in ((5, 10), (7, 7)):  # at step 14 the gradient is not
-        calls = []
-        options = {"checkpoint": path, "checkpoint_every": every, "check_every": 20, "maxiter": 35}
-        result = minimize(None, X0, jac=jac, method=METHOD, options=options)
-        assert (result.status, result.nit) == (6, 20)
-        state = gpuprop.load_state(path)
-        assert state.step == stays
-        assert np.isfinite(state.extras["x"]).all()
-        path.unlink()
-
-
-@pytest.mark.parametrize("where", ["jac", "callback", "project"])
-def test_after_an_error_of_the_users_the_last_file_stays(where, tmp_path):
-    path = tmp_path / "run"
-
-    def broken(x):
-        if next(calls) == 14:
-            raise ZeroDivisionError
-        return 2 * x if where == "jac" else None
-
-    calls, given = count(), {"fun": None, "jac": twice, "x0": X0, "method": METHOD}
-    options = {"checkpoint": path, "checkpoint_every": 4, "maxiter": 30}
-    broken_run = {**given, "callback": broken} if where == "callback" else {**given, "jac": broken}
-    if where == "project":
-        broken_run, options = given, {**options, "project": broken}
-    with pytest.raises(ZeroDivisionError):
-        minimize(**broken_run, options=options)
-    assert gpuprop.load_state(path).step == 12
-    result = minimize(**given, options={"maxiter": 30, "resume": path})
-    np.testing.assert_array_equal(result.x, minimize(**given, options={"maxiter": 30}).x)
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the owner of all files may write to any")
-def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError, match="cannot be written to; name another"):
-        minimize(None, X0, jac=twice, options={"checkpoint": tmp_path / "run"})
-
-
-def test_a_file_that_cannot_be_written_costs_no_result(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(gpuprop.State, "save", full)
-    with pytest.warns(RuntimeWarning, match=r"checkpoint at step 5 was not written .*No space left"):
-        result = minimize(None, X0, jac=twice, options={"checkpoint": tmp_path / "run", "maxiter": 5})
-    assert result.nit == 5
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are cheap to start")
@@ -362,3 +192,51 @@ def test_runs_that_are_killed_go_on_by_the_same_bits(kills, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{kills} kills, after steps")
+
+
+@pytest.mark.parametrize("maxiter", [5, 9])
+@pytest.mark.parametrize("kind", ["method", "shape", "dtype", "of one of several"])
+def test_a_state_of_another_run_is_refused_whether_or_not_there_are_steps_left(kind, maxiter):
+    run = {"x0": X0, "jac": twice, "method": METHOD}
+    if kind == "of one of several":
+        run |= {"x0": {"a": X0, "b": X0}, "method": Groups(a=METHOD, b=METHOD), "jac": dict}
+    state = minimize(None, **run, options={"maxiter": 5}).state
+    error, words = ValueError, r"square_average has shape \(2,\) and x has \(3,\)"
+    if kind == "method":
+        run["method"], words = SGD(0.1, momentum=0.5), "state has no velocity, which .* keeps"
+    elif kind == "shape":
+        run["x0"] = np.ones(3)
+    elif kind == "dtype":
+        run["x0"], error, words = X0.astype("float32"), TypeError, "dtype float64 and x has float32"
+    else:
+        run["method"], words = Groups(a=METHOD, b=gpuprop.AdaGrad()), "^b: state "
+    before = {name: a.copy() for name, a in state.arrays.items()} if kind != "of one of several" else {}
+    run["jac"] = lambda x: pytest.fail("called")
+    with pytest.raises(error, match=words):
+        minimize(None, **run, options={"maxiter": maxiter, "state": state})
+    assert state.step == 5
+    assert all((state.arrays[name] == a).all() for name, a in before.items())
+
+
+@pytest.mark.parametrize("names", [("plain", "field"), ("x", "minimize")])
+def test_a_file_of_groups_with_the_parameters_by_their_own_names_will_do(names, backend, tmp_path):
+    path, target = tmp_path / "run", {name: backend.asarray([1.0, k]) for k, name in enumerate(names)}
+    method = Groups({name: RMSProp(0.1, momentum=0.5) for name in names})
+    run = {
+        "fun": None, "x0": {name: backend.asarray(X0) for name in names}, "method": method,
+        "jac": lambda x: {name: x[name] - target[name] for name in names},
+    }  # fmt: skip
+
+    def save(intermediate_result):
+        if intermediate_result.nit == 7:
+            intermediate_result.state.save(path, **intermediate_result.x)
+
+    whole = minimize(**run, callback=save, options={"maxiter": 12})
+    result = minimize(**run, options={"maxiter": 12, "resume": path})
+    assert f"went on from {path} at step 7" in result.message
+    for name in names:
+        np.testing.assert_array_equal(backend.to_host(result.x[name]), backend.to_host(whole.x[name]))
+    state = gpuprop.load_state(path)
+    state.save(path, **{names[0]: state.extras[names[0]]})
+    with pytest.raises(ValueError, match=r"not the x of that moment; save both, state.save\(path, \*\*x\)"):
+        minimize(**run, options={"resume": path})

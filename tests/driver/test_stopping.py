@@ -6,7 +6,7 @@ from descents import both, falling, sum_of_squares, twice
 
 import gpuprop
 from gpuprop import RMSProp, minimize
-from gpuprop.driver import stopping
+from gpuprop.driver.stopping import checks
 
 
 def test_each_reason_has_its_own_status_and_message():
@@ -153,7 +153,7 @@ def test_the_time_limit_holds_at_its_edge_and_not_before(monkeypatch, limit, eve
         clock[0] += 1
         return 2 * x
 
-    monkeypatch.setattr(stopping.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(checks.time, "perf_counter", lambda: clock[0])
     options = {"maxtime": limit, "check_every": every}
     result = minimize(sum_of_squares, [5.0, 4.0], jac=jac, method=RMSProp(), options=options)
     assert (result.status, result.nit) == (3, within + (limit > 3))
@@ -225,3 +225,14 @@ def test_what_the_optimizer_does_with_nonfinite_gradients_is_its_own():
     assert (skipping.status, skipping.state.skipped, skipping.x[0]) == (1, 50, 5)
     with pytest.raises(FloatingPointError):
         minimize(None, [5.0, 4.0], jac=jac, method=falling(nonfinite="raise"))
+
+
+@pytest.mark.parametrize("method", [RMSProp(), RMSProp("auto", momentum=0.5)], ids=["given", "auto"])
+def test_a_run_of_too_little_time_gets_on_by_a_step_each_time_it_is_resumed(method, tmp_path):
+    run = {"fun": sum_of_squares, "x0": [5.0, 4.0], "jac": twice, "method": method}
+    files = {"checkpoint": tmp_path / "run", "resume": tmp_path / "run", "maxtime": 0.0, "gtol": None}
+    results = [minimize(**run, options=files) for _ in range(4)]
+    assert [(r.status, r.nit) for r in results] == [(3, 1), (3, 2), (3, 3), (3, 4)]
+    whole = minimize(**run, options={"maxiter": 4, "gtol": None})
+    np.testing.assert_array_equal(results[-1].x, whole.x)
+    assert (results[-1].nfev, results[-1].njev) == (whole.nfev, whole.njev)

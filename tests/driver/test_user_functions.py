@@ -146,7 +146,7 @@ def interrupt(x):
         ({"maxiter": 3, "check_every": 2}, "plain", None, {0, 2, 3}),
         ({"maxiter": 3}, "result", None, {0, 1, 2, 3}),
         ({"maxfev": 3}, "none", None, {0, 10, 20}),
-        ({"maxtime": 0.0}, "none", None, {0}),
+        ({"maxtime": 0.0}, "none", None, {0, 1}),
         ({"gtol": 1e9}, "none", None, {0}),
         ({}, "plain", stop, {0, 7}),
         ({}, "plain", interrupt, {0, 7}),

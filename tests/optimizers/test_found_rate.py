@@ -187,7 +187,7 @@ def test_a_gradient_of_zero_changes_no_rate_and_no_point(backend, name):
     assert len(set(rates)) == 1
 
 
-WRONG = "it must be a real number"
+WRONG = 'it must be a real number, "auto", a schedule, or an array of rates'
 
 
 @pytest.mark.parametrize("kind", [RMSProp, Adam, AdamW, SGD, AdaGrad])

@@ -232,3 +232,14 @@ def test_a_direction_of_a_state_that_was_given_rates_does_not_look_at_its_memory
         found.direction(2 * x, again, out)
         seen.append((backend.to_host(out).tolist(), again.found_rate))
     assert seen[0] == seen[1]
+
+
+def test_a_state_shows_its_rates_where_they_are_not_as_they_begin(backend):
+    _, state = start(KINDS["rmsprop"], backend, 3)
+    assert repr(state).startswith(f"State(step=3, found_rate={state.found_rate!r}, square_average=")
+    state.rate_scale = 0.5
+    assert f", found_rate={state.found_rate!r}, rate_scale=0.5, square_average=" in repr(state)
+    _, given = start(RMSProp(0.1), backend, 3)
+    assert repr(given).startswith("State(step=3, square_average=")
+    given.rate_scale = 0.5
+    assert repr(given).startswith("State(step=3, rate_scale=0.5, square_average=")

@@ -72,25 +72,6 @@ def test_threads_and_what_does_not_fit():
     assert "10,000,000,000,000 parameters, float32: left out, would not fit in memory" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--sizes", "0"], "'0' is not a whole number of at least 1"),
-        (["--contenders", "us"], "invalid choice: 'us'"),
-        (["--json", "/no/such/file"], "there is no folder '/no/such'"),
-        (["--threads", "5000"], "--threads is 5000, and there are "),
-        (["--plot", "a.docx"], "Format 'docx' is not supported"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_2(arguments, words, capsys):
-    with pytest.raises(SystemExit) as exit:
-        benchmark.main(arguments)
-    printed = capsys.readouterr()
-    assert (exit.value.code, printed.out) == (2, "")
-    assert len(printed.err.splitlines()) == 1
-    assert words in printed.err
-
-
 def test_where_nothing_can_be_timed_it_says_so(capsys, tmp_path):
     picture = tmp_path / "picture.png"
     assert benchmark.main(["--device", "cpu", "--sizes", "1e13", "--plot", str(picture)]) == 2

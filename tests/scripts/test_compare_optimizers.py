@@ -13,8 +13,7 @@ import compare_optimizers
 import numpy as np
 import pytest
 from compare_optimizers import METHODS, main
-from objectives import OBJECTIVES, Quadratic
-from scipy import optimize
+from objectives import Quadratic
 
 import gpuprop
 
@@ -36,13 +35,6 @@ def table(text: str) -> dict[str, dict[str, list[str]]]:
         elif line[:20].strip() and found:
             rows[line[:20].strip()] = [line[a:b].strip() for a, b in ((20, 33), (33, 52), (52, 66), (66, 99))]
     return found
-
-
-@pytest.fixture(params=OBJECTIVES)
-def objective(request, backend):
-    if request.param == "logistic":
-        pytest.importorskip("sklearn")
-    return OBJECTIVES[request.param](backend)
 
 
 @pytest.fixture(scope="module")
@@ -153,38 +145,6 @@ def test_the_seed_decides_the_runs(capsys):
     assert outputs[0] == outputs[1] != outputs[2]
 
 
-def test_gradients_are_those_of_the_values(objective):
-    random, backend = np.random.default_rng(0), objective.backend
-    x = objective.starts(random) + random.normal(size=len(objective.start)) / 2
-    slope = backend.to_host(objective.gradient(backend.asarray(x)))
-    for k in range(x.shape[1]):
-        h = 1e-5 * np.eye(x.shape[1])[k]
-        expected = (objective.value(x + h) - objective.value(x - h)) / 2e-5
-        np.testing.assert_allclose(slope[:, k], expected, rtol=1e-6, atol=1e-5)
-
-
-def test_the_least_value_is_what_another_solver_finds(objective):
-    def fun(x):
-        grad = objective.gradient(objective.backend.asarray(x[None]))
-        return objective.value(x), objective.backend.to_host(grad)[0]
-
-    found = optimize.minimize(fun, objective.start, jac=True, method="BFGS", options={"gtol": 1e-8})
-    assert found.fun == pytest.approx(objective.minimum, rel=0, abs=1e-10)
-
-
-def test_a_pass_uses_every_row_once(backend):
-    pytest.importorskip("sklearn")
-    objective = OBJECTIVES["logistic"](backend)
-    x = backend.asarray(np.random.default_rng(0).normal(size=(objective.runs, 31)))
-    batches = list(objective.gradients(np.random.default_rng(1)))
-    sizes = [64] * 8 + [57]
-    mean = (
-        sum(size * backend.to_host(gradient(x)) for size, gradient in zip(sizes, batches, strict=True)) / 569
-    )
-    np.testing.assert_allclose(mean, backend.to_host(objective.gradient(x)), rtol=1e-10, atol=1e-14)
-    assert not np.allclose(backend.to_host(batches[0](x)), mean, rtol=0.01)
-
-
 @pytest.mark.slow
 def test_mini_batches_are_sooner_than_the_whole_data_on_logistic_regression(tmp_path, capsys):
     pytest.importorskip("sklearn")
@@ -245,36 +205,6 @@ def test_from_end_to_end(tmp_path):
     assert pixels.shape[0] > 600
     assert pixels.shape[1] > 1000
     assert pixels[..., :3].std() > 0.1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--device", "tpu"], "invalid choice: 'tpu'"),
-        (["--problems", "easy"], "invalid choice: 'easy'"),
-        (["--steps", "0"], "'0' is not a whole number of at least 1"),
-        (["--steps", "1.5"], "'1.5' is not a whole number"),
-        (["--seed", "-1"], "'-1' is not a whole number of at least 0"),
-        (["--json", "/no/such/folder/file"], "cannot write '/no/such/folder/file': there is no folder"),
-        (["--json", "f", "--plot", "./f"], "--plot and --json name the same file, 'f'"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_2(arguments, words, capsys):
-    with pytest.raises(SystemExit) as exit:
-        main(arguments)
-    printed = capsys.readouterr()
-    assert (exit.value.code, printed.out) == (2, "")
-    assert len(printed.err.splitlines()) == 1
-    assert words in printed.err
-
-
-def test_more_steps_than_memory_is_one_line_and_exit_2(capsys):
-    assert main(["--device", "numpy", "--steps", "1e14", "--problems", "saddle"]) == 2
-    assert (
-        capsys.readouterr()
-        .err.splitlines()[-1]
-        .endswith("not enough memory for 100000000000000 steps; choose fewer with --steps")
-    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")

@@ -12,7 +12,6 @@ from pathlib import Path
 import article
 import numpy as np
 import pytest
-import run_quadratic
 from conftest import BACKENDS
 
 import gpuprop
@@ -67,40 +66,6 @@ def test_without_fallback_a_missing_device_is_an_error():
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert "mend: " in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--device", "tpu"], "invalid choice: 'tpu'"),
-        (["--size", "0"], "'0' is not a whole number of at least 1"),
-        (["--size", "1.5"], "'1.5' is not a whole number"),
-        (["--epochs", "-1"], "'-1' is not a whole number of at least 0"),
-        (["--every", "0"], "'0' is not a whole number of at least 1"),
-        (["--learning-rate", "nan"], "learning_rate is nan; it must be finite"),
-        (["--learning-rate", "fast"], "invalid float value: 'fast'"),
-        (["--rho", "1"], "rho is 1.0; it must be in [0, 1)"),
-        (["--epsilon", "-1"], "epsilon is -1.0; it must be finite and at least 0"),
-        (["--dtype", "int8"], "invalid choice: 'int8'"),
-        (["--json", "/no/such/folder/file"], "cannot write '/no/such/folder/file': there is no folder"),
-        (["--plot", "/"], "cannot write '/': it is a folder"),
-        (["--size", str(10**15)], "not enough memory for 3 arrays of 1000000000000000 parameters"),
-        (["--json", "f", "--plot", "./f"], "--plot and --json name the same file, 'f'"),
-        (["--plot", "a.docx"], "argument --plot: cannot write 'a.docx': Format 'docx' is not supported"),
-        (["--json", "f" * 300], "': File name too long"),
-        (["--size", "1e400"], "'1e400' is not a whole number"),
-        (["--fast"], "unrecognized arguments: --fast"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_2(arguments, words, capsys):
-    try:
-        code = run_quadratic.main(["--device", "numpy", *arguments])
-    except SystemExit as left:
-        code = left.code
-    out, errors = capsys.readouterr()
-    assert (code, out) == (2, "")
-    assert words in errors.splitlines()[-1]
-    assert [line for line in errors.splitlines() if "running on" not in line] == [errors.splitlines()[-1]]
 
 
 def test_a_bad_environment_is_one_line_and_exit_2():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from operator import setitem
 from typing import Any, cast
 
 import numpy as np
+from numpy import ndarray
 
-from gpuprop.backends.base import Backend, Mode, at_once
+from gpuprop.backends.base import Backend, Capturing, Mode, at_once
 from gpuprop.backends.checks import checked, compute_dtype, dtypes_of, real_dtype
-from gpuprop.backends.gpu import passes, reductions
+from gpuprop.backends.gpu import graphs, passes, reductions
 from gpuprop.backends.gpu.cuda import cupy_with_a_device
 from gpuprop.backends.gpu.kernels import elementwise_kernel
 from gpuprop.backends.gpu.layouts import at_a_glance, misalignment
@@ -77,12 +79,19 @@ class GPUBackend(Backend):
         rows: Any = None,
     ) -> None:
         mode: Mode = "plain" if skipped is None else "skip"
-        x, launch = self._launch(mode, rule, arrays, scalars, skipped, rows)
+        on_host = type(clock) is ndarray
+        recording = None if on_host or type(clock) is graphs.DeviceClock else clock
+        x, launch = self._launch(mode, rule, arrays, scalars, skipped, rows, recording)
         if x.data.device_id != self._current_device():
             with x.device:
                 return self.update(rule, arrays, scalars, clock, skipped, rows)
-        # What is recorded into a graph is done later, and as often as that is launched.
-        self._do(launch, clock, 0 if self._captures() else 1)
+        if recording is not None:
+            with graphs.unrestricted():
+                launch() if (x if rows is None else rows).size else recording.tick()
+            return
+        if self._captures():
+            raise Capturing
+        self._do(launch, clock, 1)
 
     def run_at_once(
         self, rule: Rule, arrays: Sequence[Any], table: Any, steps: int, clock: Any, skipped: Any = None
@@ -101,10 +110,10 @@ class GPUBackend(Backend):
 
     @staticmethod
     def _do(launch: partial[Any], clock: Any, steps: int) -> None:
-        now = clock.item(1) + steps
+        now, on_host = clock.item(1) + steps, type(clock) is ndarray
         try:
             clock[0] = now
-            at_once(launch, partial(setitem, clock, 1, now))
+            at_once(launch, partial(setitem, clock, 1, now) if on_host else clock.counting(steps))
         except BaseException:  # where nothing has been launched, nothing has begun
             clock[0] = clock[1]
             raise
@@ -133,6 +142,7 @@ class GPUBackend(Backend):
         scalars: Sequence[Any],
         counter: Any,
         rows: Any = None,
+        recording: graphs.Recording | None = None,
     ) -> tuple[Any, partial[Any]]:
         """x, and what launches the kernel when it is called."""
         if len(arrays) != len(rule.arrays) or len(scalars) != len(rule.scalars):
@@ -152,12 +162,15 @@ class GPUBackend(Backend):
         if on_device_now:
             on_device_now = tuple(type(scalar) is self._ndarray for scalar in scalars)
         rounded = (_rounded_anew if on_device_now else _rounded)(tuple(scalars), x.dtype)
-        more = () if counter is None else (counter,)
+        more: tuple[Any, ...] = () if counter is None else (counter,)
+        kind: Any = rows is None
+        if recording is not None:
+            more, kind = (*more, recording.cells), (kind, recording.counting)
         gathered = () if rows is None else (rows, math.prod(x.shape[1:]))
         arguments = *arrays[:first], *rounded, *gathered, *arrays[first:], *more
         make = wide_kernel if x.size and not off and rows is None else elementwise_kernel
         # The hash of a dtype takes longer.
-        key = make, rule, x.dtype.char, mode, on_device_now, x.data.device_id, rows is None
+        key = make, rule, x.dtype.char, mode, on_device_now, x.data.device_id, kind
         try:
             kernel, itemsize, elements = self._kernels[key]
         except KeyError:
@@ -165,8 +178,11 @@ class GPUBackend(Backend):
             on_device = [name for name, scalar in names if isinstance(scalar, self._ndarray)]
             # To packs complex numbers are twice as many reals, unless their parts go together.
             dtype = x.dtype if make is elementwise_kernel or rule.couples else real_dtype(x.dtype)
-            options = {} if rows is None else {"gathers": True}
-            with x.device:
+            options: dict[str, Any] = {} if rows is None else {"gathers": True}
+            options |= {} if recording is None else {"counting": recording.counting}
+            with x.device, nullcontext() if recording is None else graphs.unrestricted():
+                if recording is None and self._captures():
+                    raise Capturing from None
                 kernel = make(rule, dtype.name, mode, on_device=on_device, **options)
             itemsize, elements = dtype.itemsize, elements_a_thread(dtype.name) * THREADS
             self._kernels[key] = kernel, itemsize, elements
@@ -178,7 +194,22 @@ class GPUBackend(Backend):
     def _captures(self) -> bool:
         return self._stream_is_capturing(self._current_stream().ptr)
 
+    @contextmanager
+    def aside(self, x: Any) -> Iterator[None]:
+        with x.device, graphs.aside() if self.is_capturing(x) else nullcontext():
+            yield
+
+    def clock_on_device(self, clock: Any, x: Any) -> graphs.DeviceClock:
+        if type(clock) is graphs.DeviceClock:
+            return clock
+        return graphs.DeviceClock(x, clock.item(1), self._captures)
+
+    def compute_dtype_of(self, x: Any) -> Any:
+        return compute_dtype(real_dtype(x.dtype))
+
     def is_capturing(self, array: Any) -> bool:
+        if type(array) is self._ndarray and array.data.device_id == self._current_device():
+            return self._captures()
         array = self.adopt("x", array)
         if not isinstance(array, self._ndarray):
             return False  # for the checks to refuse
@@ -187,14 +218,22 @@ class GPUBackend(Backend):
 
     def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skips: Any, workspaces: Any) -> list[Any]:
         terms = ["finite square" if skip else "square" for skip in skips]
+
+        def empty(count: int) -> Any:
+            with self.aside(grads[0]):
+                return self.xp.empty(count, np.float64)
+
         with grads[0].device:
-            return reductions.clip_scales(grads, clip_norm, signs, terms, workspaces, self.xp.empty)
+            return reductions.clip_scales(grads, clip_norm, signs, terms, workspaces, empty)
 
     def find_rate(
         self, grad: Any, last: Any, tuning: Any, step: Any, sign: float, share: float, momentum: float,
         per_gradient: bool, workspace: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
-        with grad.device:
+        is_recorded = not isinstance(step, int)
+        with grad.device, graphs.unrestricted() if is_recorded else nullcontext():
+            if not is_recorded and self._captures():
+                raise Capturing
             return reductions.find_rate(
                 grad, last, tuning, step, sign, share, momentum, per_gradient, workspace
             )

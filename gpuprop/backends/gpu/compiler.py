@@ -14,6 +14,7 @@ from typing import Any
 
 from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype, dtypes_of, real_dtype
+from gpuprop.backends.gpu.graphs import fetch_kernel
 from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, compute_name, elementwise_kernel
 from gpuprop.backends.gpu.machine_code import Kernel, disassemble
 from gpuprop.backends.gpu.reductions import (
@@ -116,6 +117,7 @@ def cuda_source(
     mode: Mode = "plain",
     on_device: Collection[str] = (),
     gathers: bool = False,
+    counting: str = "",
 ) -> str:
     """The CUDA C++ that CuPy compiles for `rule` on such arrays.
 
@@ -130,14 +132,14 @@ def cuda_source(
         Dimensions of the arrays (CuPy flattens contiguous ones to 1).
     contiguous, index_32_bits : bool
         Whether the arrays are C-contiguous, and small enough for 32-bit indices.
-    mode, on_device, gathers
+    mode, on_device, gathers, counting
         As for `elementwise_kernel`.
     """
     import cupy
     from cupy._core import _carray, _kernel, _scalar
 
     array, indexer, scalar = 1, 2, 3  # CuPy's _ArgKind
-    kernel = elementwise_kernel(rule, dtype, mode, on_device=on_device, gathers=gathers)
+    kernel = elementwise_kernel(rule, dtype, mode, on_device=on_device, gathers=gathers, counting=counting)
     element, counter = cupy.dtype(dtype), cupy.dtype("uint64")
     compute = compute_dtype(real_dtype(element))
     layout = (ndim, contiguous, index_32_bits)
@@ -167,27 +169,30 @@ def cuda_source(
     for written in rule.writes:
         infos.append(info(array, cupy.ndarray, dtypes[written], *layout))
         (inputs if mode == "count" else outputs).append(dtypes[written])
-    if mode != "plain":
+    for _ in range((mode != "plain") + bool(counting)):
         infos.append(info(array, cupy.ndarray, counter, 1, True, True))
         outputs.append(counter)
     infos.append(info(indexer, _carray.Indexer, None, ndim, True, index_32_bits))
     return _code(name, kernel, infos, inputs, outputs)
 
 
-def reduction_sources(dtype: str) -> dict[str, str]:
-    """The CUDA C++ of the sums over contiguous arrays of `dtype` and of what is made of them, by name."""
+def other_sources(dtype: str) -> dict[str, str]:
+    """The CUDA C++ of what comes before a step of contiguous arrays of `dtype`, by name.
+
+    Sums, what is made of them, and the scalars of a step that was captured.
+    """
     import cupy
     from cupy._core import _carray, _kernel, _scalar
 
     indexer = _kernel._ArgInfo(2, _carray.Indexer, None, 1, True, True)
 
     def info(parameter: Any, is_array: bool) -> Any:
-        kind = (1, cupy.ndarray) if is_array else (3, _scalar.CScalar)
+        kind: Any = (1, cupy.ndarray) if is_array else (3, _scalar.CScalar)
         return _kernel._ArgInfo(*kind, parameter.dtype, int(is_array), True, True)
 
     compute = compute_name(dtype)
     kernels = [*(sum_kernel(dtype, term) for term in TERMS), clip_kernel(), products_kernel(dtype)]
-    kernels += [law_kernel(compute), law_kernel(compute, on_device=True)]
+    kernels += [law_kernel(compute), law_kernel(compute, on_device=True), fetch_kernel(compute)]
     sources = {}
     for kernel in kernels:
         inputs, outputs = kernel.params[: kernel.nin], kernel.params[kernel.nin : kernel.nargs]

@@ -83,6 +83,7 @@ def elementwise_kernel(
     *,
     on_device: Collection[str] = (),
     gathers: bool = False,
+    counting: str = "",
 ) -> Any:
     """The kernel of a rule; to make it needs CuPy, but no device.
 
@@ -98,13 +99,16 @@ def elementwise_kernel(
         Scalars that are read, when the kernel runs, from an array of one number of the computing type.
     gathers : bool
         Of all arrays but the first only some rows are updated.
+    counting : {"", "counts", "is stopped"}
+        Whether it counts itself on the device, and does nothing where the clock there says so.
 
     Returns
     -------
     cupy.ElementwiseKernel
         Called with the arrays that the rule reads, its scalars, and the arrays that it writes; in a
         mode that counts, at last an array of one uint64. One that gathers takes, before the first that is
-        written, the numbers of the rows, int64, and how many elements each has.
+        written, the numbers of the rows, int64, and how many elements each has; one that counts itself takes
+        a clock at last.
     """
     import cupy
 
@@ -125,11 +129,13 @@ def elementwise_kernel(
     inputs += written if mode == "count" else []
     outputs = [] if mode == "count" else written
     outputs += [] if mode == "plain" else ["raw uint64 counter"]
+    outputs += ["raw uint64 clock"] if counting else []
     # In C, an element of each array: where some rows are gathered, by its place in the whole array.
     place = {name: f"array_{name}" for name in rule.arrays}
     if gathers:
         place |= {name: f"array_{name}[place]" for name in rule.arrays[1:]}
-    lines = ["const ptrdiff_t place = rows[i / width] * width + i % width;"] if gathers else []
+    lines = clock_lines(counting, "i")
+    lines += ["const ptrdiff_t place = rows[i / width] * width + i % width;"] if gathers else []
     if is_complex:
         real = REAL[compute]
         constant = dict.fromkeys(rule.reads, "const ")
@@ -152,11 +158,17 @@ def elementwise_kernel(
         ", ".join(inputs),
         ", ".join(outputs),
         operation,
-        f"gpuprop_{rule.name}_{dtype}{'_rows' * gathers}",
+        f"gpuprop_{rule.name}_{dtype}{'_rows' * gathers}{'_counted' * bool(counting)}",
         preamble=PREAMBLE,
         no_return=True,
         options=COMPILER_OPTIONS,
     )
+
+
+def clock_lines(counting: str, number: str) -> list[str]:
+    """What a thread does first in a kernel that counts itself: see ``graphs.py``."""
+    lines = ["if (!clock[2]) return;"] if counting == "is stopped" else []
+    return lines + ([f"if ({number} == 0) atomicAdd(&clock[0], 1ULL);"] if counting else [])
 
 
 def compute_name(dtype: str) -> str:

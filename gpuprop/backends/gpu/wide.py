@@ -16,7 +16,7 @@ import numpy as np
 
 from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import real_dtype
-from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, PREAMBLE, REAL, body, compute_name
+from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, PREAMBLE, REAL, body, clock_lines, compute_name
 from gpuprop.rules import Rule
 
 #: Of an access, and of the beginning of each array.
@@ -77,18 +77,21 @@ __device__ __forceinline__ void element({", ".join(takes)}) {{
 
 
 def wide_source(
-    name: str, rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Collection[str] = ()
-) -> str:
+    name: str, rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Collection[str] = (),
+    counting: str = "",
+) -> str:  # fmt: skip
     """The CUDA C++ of `wide_kernel`, for a kernel called `name`."""
     wide = Wide(rule, dtype, mode)
     device = {f"const {wide.real} scalar_{n}": f"const {wide.real} *at_{n}" for n in on_device}
     read = " ".join(f"{value} = *at_{n};" for n, value in zip(on_device, device, strict=True))
     scalars = [device.get(value, value) for value in wide.scalars]
-    takes = [*wide.reads, *scalars, *wide.writes, *wide.counter, "long long size"]
+    takes = [*wide.reads, *scalars, *wide.writes, *wide.counter]
+    takes += ["unsigned long long *clock"] * bool(counting) + ["long long size"]
     return f"""{wide.head}
 extern "C" __global__ void {name}({", ".join(takes)}) {{
     {read}
     const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x, first = i * {wide.width};
+    {" ".join(clock_lines(counting, "i"))}
     if (first + {wide.width} <= size) {{
         {wide.packs} {wide.load}
         #pragma unroll
@@ -102,12 +105,14 @@ extern "C" __global__ void {name}({", ".join(takes)}) {{
 """
 
 
-def wide_kernel(rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Collection[str] = ()) -> Any:
+def wide_kernel(
+    rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Collection[str] = (), counting: str = ""
+) -> Any:
     """The kernel of a rule for contiguous arrays that begin at multiples of `BYTES`.
 
     Parameters
     ----------
-    rule, dtype, mode, on_device
+    rule, dtype, mode, on_device, counting
         As for `elementwise_kernel`; complex arrays only of a rule that couples their parts (of others they
         are twice as many reals).
 
@@ -119,6 +124,6 @@ def wide_kernel(rule: Rule, dtype: str, mode: Mode = "plain", *, on_device: Coll
     """
     import cupy
 
-    name = f"gpuprop_{rule.name}_{dtype}_wide"
-    source = wide_source(name, rule, dtype, mode, on_device=on_device)
+    name = f"gpuprop_{rule.name}_{dtype}_wide{'_counted' * bool(counting)}"
+    source = wide_source(name, rule, dtype, mode, on_device=on_device, counting=counting)
     return cupy.RawKernel(source, name, options=COMPILER_OPTIONS).kernel

@@ -13,6 +13,8 @@ from gpuprop.driver.functions.objective import Objective
 from gpuprop.driver.options import DriverOptions
 from gpuprop.driver.points import copied
 
+#: Elements of which copies in float64 are made at a time.
+BLOCK = 2**18
 #: Gradients that are spent on it, for each array, after the first one or two; most take none.
 MOST = 7
 #: The relative distance between neighbouring numbers, by the bytes of one.
@@ -69,6 +71,7 @@ def _find(
         trial, there = x.copy(), optimizer.init(x, backend=backend)
         there.found_rate = length
         optimizer.step(trial, gradient, there)
+        del there  # whose memory the function may need
         given = gradient_at(trial)
         if given is None:
             return math.nan
@@ -119,4 +122,6 @@ def _scale(xp: Any, x: Any, gradient: Any, value: Any) -> float:
 
 
 def _dot(xp: Any, one: Any, other: Any) -> float:
-    return float(xp.sum(one.astype("f8") * other.astype("f8")))
+    one, other = one.reshape(-1), other.reshape(-1)
+    parts = (slice(first, first + BLOCK) for first in range(0, one.size, BLOCK))
+    return sum(float(xp.sum(one[part].astype("f8") * other[part].astype("f8"))) for part in parts)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gpuprop.optimizers.state.single import State
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ class GroupsState(Mapping[str, State]):
         clip_norm: float | None = None,
     ) -> None:
         self.optimizer, self._states = optimizer, dict(states)
-        self.step, self.extras = step, dict(extras or {})
+        self._clock: Any = np.array([step, step])
+        self.extras = dict(extras or {})
         #: Of the groups in a file, where one of them has code: for the next file.
         self._clip_norm = clip_norm
 
@@ -44,6 +47,25 @@ class GroupsState(Mapping[str, State]):
                 f"the state of groups has no {name!r} to set; each array's has: state[name].{name} = ..."
             )
         object.__setattr__(self, name, value)
+
+    @property
+    def step(self) -> int:
+        return self._clock.item(1)
+
+    @step.setter
+    def step(self, value: int) -> None:
+        self._clock[:] = value
+
+    def _record_step(self, backend: Any, x: Any) -> None:
+        """Let a CUDA graph count a step where x is."""
+        with backend.aside(x):
+            self._clock = backend.clock_on_device(self._clock, x)
+        with backend.on_device_of(x):
+            self._clock.tick()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy starts from: a count of its own."""
+        return {**vars(self), "_clock": np.array([self.step] * 2)}
 
     def __getitem__(self, name: str) -> State:
         return self._states[name]

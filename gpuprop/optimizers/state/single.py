@@ -57,8 +57,8 @@ class State:
         #: What a file said of that optimizer, where a part of it is code: for the next file.
         self._outline = outline
         # Steps begun and steps done: what writes the arrays advances both, before and after, in one call
-        # that no signal's handler can come between.
-        self._clock = np.zeros(2, np.int64)
+        # that no signal's handler can come between. Once a graph was captured, the device counts.
+        self._clock: Any = np.zeros(2, np.int64)
         #: Of a learning rate that is found: a row for steps of even numbers, and one for those of odd ones,
         #: which is written before the step that makes it count.
         self._tuning = tuning
@@ -78,14 +78,22 @@ class State:
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dict__ and name not in _SETTABLE and not name.startswith("_"):
             raise AttributeError(
-                f"a state has no {name!r} to set; it has step, rate_scale, and its arrays "
+                f"a state has no {name!r} to set; it has step, rate_scale, found_rate, and its arrays "
                 f"{', '.join(self._names) or '(none)'}"
             )
         object.__setattr__(self, name, value)
 
     @property
     def step(self) -> int:
-        """The number of steps taken, an int; it may be set."""
+        """The number of steps taken, an int; it may be set.
+
+        To ask waits for the device once a step was captured into a CUDA graph, whose replays count.
+
+        Raises
+        ------
+        RuntimeError
+            Replays have come to the end of the steps that their graph knows; all before are done.
+        """
         return self._clock.item(1)
 
     @step.setter
@@ -214,5 +222,8 @@ class State:
         checkpoint.save(self, path, **arrays)
 
     def __repr__(self) -> str:
-        arrays = "".join(f", {name}={array!r}" for name, array in self.arrays.items())
-        return f"State(step={self.step}{arrays})"
+        rates = {} if self.found_rate is None else {"found_rate": self.found_rate}
+        if self.rate_scale != 1:
+            rates["rate_scale"] = self.rate_scale
+        content = "".join(f", {name}={value!r}" for name, value in {**rates, **self.arrays}.items())
+        return f"State(step={self.step}{content})"

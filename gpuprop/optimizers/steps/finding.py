@@ -12,16 +12,19 @@ from gpuprop.rules import Rule
 
 
 def with_rate(
-    optimizer: Any, rule: Rule, arrays: Any, scalars: Sequence[Any], state: State, rows: Any
+    optimizer: Any, rule: Rule, arrays: Any, scalars: Sequence[Any], state: State, rows: Any, clock: Any
 ) -> tuple[Any, ...]:
-    """The scalars of a step with the learning rate, and the momentum, that are found for it."""
+    """The scalars of a step with the learning rate, and the momentum, that are found for it.
+
+    `clock` is that of the state, or of a step that is captured.
+    """
     followed, rate, average = places(rule, *optimizer._followed)
     grad, last = arrays[0], arrays[followed]
     backend, new = state.backend, list(scalars)
     if rows is not None or state._tuning is None or not backend.are_plainly_alike(grad, last):
         arrays = checked(backend, rule, arrays, rows)
         grad, last = arrays[0], arrays[followed]
-        last = last if rows is None else last[rows]
+        last = last if rows is None else _gathered(backend, last, rows, clock)
         grad, last = as_real(backend, grad), as_real(backend, last)
         if state._tuning is None:  # the state was made for, or saved by, another optimizer
             # A direction may be without x: then nothing is known of its scale.
@@ -30,12 +33,22 @@ def with_rate(
     share = last.size / max(as_real(backend, getattr(state, rule.arrays[followed])).size, 1)
     momentum = 1.0 if average is None else new[average]
     new[rate], damped = backend.find_rate(
-        grad, last, state._tuning, state._clock.item(1), optimizer._sign, share, momentum,
+        grad, last, state._tuning, clock.item(1), optimizer._sign, share, momentum,
         optimizer._per_gradient, state._workspace,
     )  # fmt: skip
     if average is not None:
         new[average] = damped
     return tuple(new)
+
+
+def _gathered(backend: Any, whole: Any, rows: Any, clock: Any) -> Any:
+    kept = getattr(clock, "kept", None)
+    if kept is None:
+        return whole[rows]
+    with backend.aside(whole):  # each replay writes there
+        part = backend.xp.empty((rows.size, *whole.shape[1:]), whole.dtype)
+    kept.append(part)
+    return backend.xp.take(whole, rows, axis=0, out=part)
 
 
 def found_at_once(optimizer: Any, arrays: Any, state: State) -> list[float] | None:

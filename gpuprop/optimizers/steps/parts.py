@@ -94,14 +94,16 @@ def _checked_rows(backend: Backend, rows: Any, x: Any) -> Any:
         raise IndexError(
             f"at is on device {there} and x on {backend.device_of(x)}; it must be there, or a NumPy array"
         )
-    if backend.is_capturing(x):
-        raise refusals.captured("rows are looked at before they are stepped")
+    if there is not None and backend.is_capturing(x):
+        raise refusals.captured(
+            "rows on the device are looked at before they are stepped: give a NumPy array"
+        )
     length = x.shape[0]
     if rows.dtype == np.uint64:
         rows = rows.clip(None, np.uint64(2**63 - 1))  # which is no row, either
     rows = rows.reshape(-1).astype(np.int64, order="C", copy=False)
     if not rows.size:
-        return backend.asarray(rows)
+        return _given(backend, rows, x)
     least, most, twice = surveyor.survey(rows)
     if least < -length or most >= length:
         raise IndexError(f"at has rows from {least} to {most}, and x has {length}: 0 to {length - 1}")
@@ -113,7 +115,12 @@ def _checked_rows(backend: Backend, rows: Any, x: Any) -> Any:
             f"at has row {int(rows[twice])} more than once; add up the gradients of a row, and step it once "
             "(numpy.unique with return_inverse, and numpy.add.at)"
         )
-    return backend.asarray(rows)
+    return _given(backend, rows, x)
+
+
+def _given(backend: Backend, rows: Any, x: Any) -> Any:
+    with backend.aside(x):
+        return backend.asarray(rows)
 
 
 def _is_integer(item: Any) -> bool:

@@ -16,8 +16,7 @@ from gpuprop.rules import Rule
 
 def captured(reason: str) -> RuntimeError:
     return RuntimeError(
-        "the step would be captured into a CUDA graph, each replay of which repeats it as it is now, and "
-        f"its {reason}; step outside the capture, or with options that stay the same"
+        f"the step would be captured into a CUDA graph, and {reason}; step outside the capture"
     )
 
 

@@ -12,6 +12,7 @@ from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real, check_array, checked
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
+from gpuprop.optimizers.steps.captured import check_capture, recorded
 from gpuprop.optimizers.steps.finding import places, with_rate
 from gpuprop.rules import NEUTRAL, Rule
 from gpuprop.rules.folding import fold
@@ -81,13 +82,6 @@ class Stepping(ABC):
         scalars = self._ordered(self._scalars_at(math.nan, 1.0))
         return None if any(map(math.isnan, scalars)) else scalars
 
-    @cached_property
-    def _has_a_past(self) -> bool:
-        """Whether a scalar changes with the step, and not with the norm of the gradient."""
-        of_norm = set() if self.clip_norm is None else {self._scale_of_gradient}
-        at_nan = self._scalars_at(math.nan, 1.0)
-        return any(math.isnan(at_nan[name]) for name in set(self.rule.scalars) - of_norm)
-
     @property
     def _scale_of_gradient(self) -> str:
         return self._option_names.get("gradient_scale", "gradient_scale")
@@ -145,28 +139,33 @@ class Stepping(ABC):
         return arrays
 
     def _ready(
-        self,
-        rule: Rule,
-        arrays: tuple[Any, ...],
-        state: State,
-        rows: Any = None,
-        scale: Any = None,
-        more: tuple[float, ...] = (),
-    ) -> Callable[[], None]:
+        self, rule: Rule, arrays: tuple[Any, ...], state: State, rows: Any = None, scale: Any = None,
+        captures: bool | None = None, more: tuple[float, ...] = (),
+    ) -> Callable[[], Any]:  # fmt: skip
         """What makes the step, where nothing is left that would refuse it.
 
-        `scale` is what clips the gradient, where others have a part in its norm; `more` scalars stand behind
-        those of this optimizer's own rule.
+        `scale` is what clips the gradient, where others have a part in its norm; `captures`, whether the
+        step is recorded into a graph, where that is known; and `more` are scalars that stand behind those of
+        this optimizer's own rule.
         """
-        last = state.optimizer
+        last, x, clock = state.optimizer, arrays[len(rule.reads)], state._clock
+        scalars: Sequence[Any]
+        if captures is None:
+            captures = state.backend.is_capturing(x)
+        if captures:
+            check_capture(self, state)
         if last is not self:
             self._take_over(rule, arrays, state)
-        scalars = (*self._scalars_of(state, arrays[len(rule.reads)]), *more)
+        if captures:
+            clock, scalars = recorded(self, rule, arrays, state, rows)
+        else:
+            scalars = self._scalars_of(state, x)
+        scalars = (*scalars, *more)
         update: Callable[[], None]
         if self._is_plain:
-            update = partial(state.backend.update, rule, arrays, scalars, state._clock, None, rows)
+            update = partial(state.backend.update, rule, arrays, scalars, clock, None, rows)
         else:
-            update = self._guarded_update(rule, arrays, scalars, state, rows, scale)
+            update = self._guarded_update(rule, arrays, scalars, state, rows, scale, clock)
         return update if last is self else partial(self._and_own, update, state)
 
     def _and_own(self, update: Callable[[], None], state: State) -> None:
@@ -178,8 +177,6 @@ class Stepping(ABC):
         constant, scale = self._constant_scalars, state._rate_scale
         if constant is not None:
             return constant if scale == 1.0 else self._scaled(scale)
-        if state.backend.name == "gpu" and self._has_a_past and state.backend.is_capturing(x):
-            raise refusals.captured("learning rate or its bias correction changes with the step")
         step = state._clock.item(1) + ahead
         if scale != 1.0 or self._template is None:
             return self._ordered(self._scalars_at(step, scale))
@@ -222,12 +219,9 @@ class Stepping(ABC):
             state.step = state.step
 
     def _guarded_update(
-        self, rule: Rule, arrays: Any, scalars: Sequence[Any], state: State, rows: Any, scale: Any
+        self, rule: Rule, arrays: Any, scalars: Sequence[Any], state: State, rows: Any, scale: Any, clock: Any
     ) -> Callable[[], None]:
         backend, skip = state.backend, self.nonfinite == "skip"
-        x = arrays[len(rule.reads)]
-        if self.nonfinite == "raise" and backend.is_capturing(x):
-            raise refusals.captured('nonfinite="raise" must wait for what the device finds')
         if state._workspace is None:
             self._provide_workspace(rule, arrays, state, rows)
         if self.clip_norm is not None:
@@ -242,16 +236,18 @@ class Stepping(ABC):
             place = rule.scalars.index(self._scale_of_gradient)
             scalars = (*scalars[:place], scale, *scalars[place + 1 :])
         if self._finds_rate:
-            scalars = with_rate(self, rule, arrays, scalars, state, rows)
+            scalars = with_rate(self, rule, arrays, scalars, state, rows, clock)
         if self.nonfinite == "raise":
             count = backend.count_nonfinite(rule, arrays, scalars, rows, state._workspace)
             if count:
                 raise refusals.not_finite(backend, rule, arrays, scalars, count, rows)
         skipped = state._workspace.skipped if skip else None
-        return partial(backend.update, rule, arrays, scalars, state._clock, skipped, rows)
+        return partial(backend.update, rule, arrays, scalars, clock, skipped, rows)
 
     def _provide_workspace(self, rule: Rule, arrays: Any, state: State, rows: Any) -> None:
         if state._workspace is None:  # the state was made for, or saved by, another optimizer
             x = checked(state.backend, rule, arrays, rows)[len(rule.reads)]
-            # Of whole arrays, whatever part of them is stepped first.
-            state._workspace = state.backend.workspace(max((x, *state.arrays.values()), key=lambda a: a.size))
+            with state.backend.aside(x):
+                # Of whole arrays, whatever part of them is stepped first.
+                largest = max((x, *state.arrays.values()), key=lambda a: a.size)
+                state._workspace = state.backend.workspace(largest)

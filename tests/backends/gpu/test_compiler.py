@@ -103,6 +103,15 @@ CASES |= {f"real_{name}": (rule, "float32", {}) for name, rule in TOGETHER.items
 ROWS = {"gathers": True}
 CASES |= {f"rows_{dtype}": (RMSProp().rule, dtype, ROWS) for dtype in ("float16", "float32", "float64")}
 CASES |= {f"rows_modulus_{dtype}": (TOGETHER["modulus"], dtype, ROWS) for dtype in COMPLEX}
+#: Steps of a graph, which count themselves and know when to stop.
+COUNTED = {"counting": "counts"}
+STOPPED = {"counting": "is stopped", "on_device": ("step_size", "correction")}
+ADAM = Adam().rule
+CASES |= {f"counted_{dtype}": (RMSProp().rule, dtype, COUNTED) for dtype in DTYPES}
+CASES |= {f"stopped_{dtype}": (ADAM, dtype, STOPPED) for dtype in DTYPES}
+CASES |= {f"stopped_guarded_{dtype}": (ADAM, dtype, STOPPED | {"mode": "skip"}) for dtype in DTYPES}
+CASES |= {f"stopped_{dtype}": (TOGETHER["modulus_adam"], dtype, STOPPED) for dtype in COMPLEX}
+CASES |= {"stopped_rows": (ADAM, "float32", STOPPED | ROWS)}
 #: Fewer arrays among the bounds, no velocity; and the whole language of rules.
 MORE = {
     f"{kind}_{k}": (rule, "float32", {})
@@ -121,6 +130,7 @@ WIDE = {
     f"wide_{name}": case
     for name, case in (CASES | MORE).items()
     if name.startswith(("whole", "guarded_float", "guarded_bfloat", "counting", "clipped", "everything"))
+    or (name.startswith(("counted", "stopped")) and name != "stopped_rows")
     or (name.startswith(("real_", "modulus")) and not name.endswith("strided"))
 }
 
@@ -173,12 +183,13 @@ def test_compiled_code(kernels):
             dtype in ("float64", "complex128"),
         )
         moved = accesses(rule, dtype, options, bits)
-        if "on_device" in options:  # the factor, for all threads the same; counting is no load or store
-            moved["ld", 64 if double else 32] += apart
+        # Numbers for all threads the same, and whether there are such; counting is no load or store.
+        moved["ld", 64 if double else 32] += apart * len(options.get("on_device", ()))
+        moved["ld", 64] += options.get("counting") == "is stopped"
         if "gathers" in options:  # the number of the row
             moved["ld", 64] += 1
-        assert kernel.accesses() == moved, case
-        assert len(kernel.atomics()) == apart * ("mode" in options), case
+        assert kernel.accesses() == +moved, case
+        assert len(kernel.atomics()) == apart * ("mode" in options) + ("counting" in options), case
         for operation in kernel.atomics():
             assert re.search(r"\.ADD\.(E\.)?64|\.add\.u64", operation), case
         assert kernel.local_accesses() == [], case
@@ -196,9 +207,9 @@ def test_wide_kernels_move_each_array_once_by_128_bits(architecture):
         # The last few elements go one by one.
         moved = accesses(rule, dtype, options, 128) + accesses(rule, dtype, options, bits)
         double = dtype in ("float64", "complex128")
-        if "on_device" in options:
-            moved["ld", 64 if double else 32] += 1
-        assert kernel.accesses() == moved, case
+        moved["ld", 64 if double else 32] += len(options.get("on_device", ()))
+        moved["ld", 64] += options.get("counting") == "is stopped"
+        assert kernel.accesses() == +moved, case
         assert kernel.local_accesses() == [], case
         assert kernel.local_bytes == 0, case
         assert bool(kernel.float64()) == double, case
@@ -229,11 +240,13 @@ def test_arithmetic_is_that_of_ieee_754(ptx):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_load_elements_at_their_own_width(dtype):
     bits = 8 * cupy.dtype(dtype).itemsize
-    sources = compiler.reduction_sources(dtype)
+    sources = compiler.other_sources(dtype)
     for name, kernel in compiler.compile_sources(sources, 80, machine_code=False).items():
         widths = {size for (kind, size) in kernel.accesses() if kind == "ld"}
-        # Sums of sums, and what is made of them, are in float64.
-        assert widths == ({bits} if name.startswith(("gpuprop_sum_", "gpuprop_products")) else {64})
+        # Sums of sums, and what is made of them, are in float64; scalars are as kernels take them.
+        of_elements = name.startswith(("gpuprop_sum_", "gpuprop_products"))
+        scalars = {max(bits, 32)} if name.startswith("gpuprop_fetch") else set()
+        assert widths == ({bits} if of_elements else {64} | scalars), name
         assert kernel.local_bytes == 0
 
 
@@ -243,9 +256,7 @@ NARROW = r"cvt\.[su]64\.s32|and\.b64 .*, 4294967295;|add\.[su]32|setp\.(?:lt|le|
 
 def test_sums_count_elements_in_64_bits():
     sources = {
-        name: source
-        for name, source in compiler.reduction_sources("float32").items()
-        if "gpuprop_sum_" in name
+        name: source for name, source in compiler.other_sources("float32").items() if "gpuprop_sum_" in name
     }
     trials = [("ptrdiff_t j", "int j"), ("ptrdiff_t j", "unsigned j"), ("j < size", "j < (int)size")]
     for written, instead in trials:

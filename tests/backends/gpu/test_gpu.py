@@ -10,11 +10,10 @@ from itertools import product
 import numpy as np
 import pytest
 from conftest import DTYPES
-from trial_rules import CLIPPED, apply
+from trial_rules import apply
 
-from gpuprop import SGD, Adam, RMSProp, Rule, RuleOptimizer, select_backend
+from gpuprop import RMSProp, Rule, select_backend
 from gpuprop.backends.gpu.kernels import elementwise_kernel
-from gpuprop.schedules import exponential_decay
 
 pytestmark = pytest.mark.gpu
 
@@ -64,35 +63,8 @@ def test_can_be_captured_into_a_graph(cupy):
     assert state.step == 1
     for _ in range(4):
         graph.launch(stream)
-    stream.synchronize()
+    assert state.step == 5
     np.testing.assert_array_equal(x.get(), after_steps(5))
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "reason"),
-    [
-        (Adam(), "bias correction changes"),
-        (RMSProp(bias_correction=True), "bias correction changes"),
-        (SGD(lambda step: 0.1), "learning rate .* changes"),
-        (RMSProp(exponential_decay(0.1, 10, 0.5), clip_norm=1.0), "changes with the step"),
-        (RuleOptimizer(CLIPPED, rate=lambda step: 0.1, limit=1.0), "changes with the step"),
-        (RMSProp(nonfinite="raise"), "must wait"),
-    ],
-)
-def test_what_a_graph_would_repeat_wrongly_is_not_captured(cupy, optimizer, reason):
-    x, grad = cupy.ones(5), cupy.ones(5)
-    state = optimizer.init(x)
-    optimizer.step(x, grad, state)
-    before = x.get()
-    stream = cupy.cuda.Stream(non_blocking=True)
-    with stream:
-        stream.begin_capture()
-        with pytest.raises(RuntimeError, match=f"captured into a CUDA graph.*{reason}"):
-            optimizer.step(x, grad, state)
-        stream.end_capture().launch(stream)
-    stream.synchronize()
-    np.testing.assert_array_equal(x.get(), before)
-    assert state.step == 1
 
 
 def test_a_thousand_steps_ask_for_no_memory(cupy, requests):

@@ -1,4 +1,4 @@
-"""When a run of the driver stops: its tests, and what each outcome is called."""
+"""The tests of a run's points: whether it stops, and what is said then."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -20,27 +18,7 @@ from gpuprop.driver.checkpoints import Progress
 from gpuprop.driver.functions.objective import Objective
 from gpuprop.driver.options import DriverOptions
 from gpuprop.driver.points import assign, copied, pairs
-
-#: Checks that say at the end how it went; all of them where there is to be a history.
-RECENT = 8
-
-
-class Status(IntEnum):
-    """Why a run stopped; 1 and 99 are the numbers that SciPy gives them."""
-
-    GRADIENT = 0
-    MAXITER = 1
-    MAXFEV = 2
-    MAXTIME = 3
-    STEP = 4
-    CHANGE = 5
-    NONFINITE = 6
-    INTERRUPTED = 7
-    CALLBACK = 99
-
-    @property
-    def success(self) -> bool:
-        return self in (Status.GRADIENT, Status.STEP, Status.CHANGE)
+from gpuprop.driver.stopping.outcome import RECENT, Status, advice, kind_of_rate
 
 
 class Stopping:
@@ -142,7 +120,8 @@ class Stopping:
             return Status.MAXITER
         if options.maxfev is not None and self._objective.nfev + self._reserve > options.maxfev:
             return Status.MAXFEV
-        if options.maxtime is not None and self.seconds >= options.maxtime:
+        # After one step at least: a run that is started again and again gets on.
+        if options.maxtime is not None and nit > self.first and self.seconds >= options.maxtime:
             return Status.MAXTIME
         return None
 
@@ -155,6 +134,15 @@ class Stopping:
     def total_seconds(self) -> float:
         """With those of the runs that this one goes on from."""
         return self._seconds_before + self.seconds
+
+    def close(self, x: Any, gradient: Any, value: float | None, nit: int) -> None:
+        """Let the history end with the last point, where the run has stopped between two checks."""
+        if self.options.history and not (self.rows and self.rows[-1][0] == nit):
+            with np.errstate(all="ignore"):
+                each = pairs(self._optimizer, self._state, x, gradient)
+                slopes = read([largest_gradient(*one) for one in each], self._xp)
+            largest = _most(slopes) + 0.0 if slopes else 0.0
+            self.rows.append((nit, math.nan if value is None else value, largest, self.total_seconds))
 
     def history(self) -> Any:
         """The checks by columns."""
@@ -173,7 +161,7 @@ class Stopping:
             Status.GRADIENT: f"The largest component of the gradient, {self.largest:.3g}, is within gtol.",
             Status.STEP: f"The last step, {self._step:.3g} at most in a component, is within xtol.",
             Status.CHANGE: f"The change of f in the last {self.every} steps is within ftol.",
-            Status.MAXITER: self._of_maxiter(),
+            Status.MAXITER: self._of_maxiter() if status == Status.MAXITER else "",
             Status.MAXFEV: f"The limit of maxfev = {options.maxfev} evaluations of fun was reached.",
             Status.MAXTIME: f"The limit of maxtime = {options.maxtime} seconds was reached.",
             Status.NONFINITE: f"{'f or its' if f else 'The'} gradient is not finite at step {nit}: {f}the "
@@ -194,46 +182,18 @@ class Stopping:
                 f"The limit of maxiter = {maxiter} steps was reached before this run: the state has taken "
                 f"{self.first}, and they count."
             )
-        whole = [row for row in self.rows if row[0] % self.every == 0]
+        gtol = "" if self.options.gtol is None else f" and gtol is {self.options.gtol:g}"
         by_f = self._objective.fun is not None
-        values = [self.sign * row[1] if by_f else row[2] for row in whole[-RECENT:]]
-        what = "f" if by_f else "the gradient"
-        each = getattr(self._optimizer, "optimizers", {"": self._optimizer}).values()
-        rates = [getattr(optimizer, "learning_rate", None) for optimizer in each]
-        is_found = any(isinstance(rate, str) for rate in rates)
-        is_constant = not any(rate is None or isinstance(rate, str) or callable(rate) for rate in rates)
-        found = trend(values)
-        if found == "steady":
-            up = "rising" if by_f and self.sign < 0 else "falling"
-            larger = "maxiter" if is_found else "learning rate, or maxiter,"
-            advice = f"; {what} was still {up} at a steady pace: a larger {larger} would lead further"
-        elif found == "to and fro":
-            advice = f"; {what} went to and fro at the last checks"
-            if not is_found:
-                advice += f": the learning rate is {'constant and ' * is_constant}too large"
-            advice += ", and one that falls (gpuprop.schedules) lets x settle" * is_constant
-        else:
-            advice = "; the learning rate is constant, and one that falls (gpuprop.schedules) lets x settle"
-            advice *= is_constant
-        return f"The limit of maxiter = {maxiter} steps was reached{advice}."
+        whole = [row for row in self.rows if row[0] % self.every == 0]
+        values = [self.sign * row[1] if by_f else row[2] for row in whole]
+        kind = kind_of_rate(self._optimizer, self._state)
+        more = advice(values, kind, by_f=by_f, rises=self.sign < 0)
+        return (
+            f"The limit of maxiter = {maxiter} steps was reached, where the largest component of the gradient"
+            f" is {self.largest:.3g}{gtol}{f'; {more}' * bool(more)}."
+        )
 
 
 def _most(numbers: list[float]) -> float:
     """The largest number, or NaN where there is one, which Python's max may pass over."""
     return math.nan if any(map(math.isnan, numbers)) else max(numbers)
-
-
-def trend(values: Sequence[float]) -> str:
-    """How the values of checks go: "steady" downwards, "to and fro", or "" where that is unclear."""
-    changes = np.diff(values)
-    if len(changes) < 3 or not np.isfinite(values).all():
-        return ""
-    sizes = abs(changes)
-    if sizes.max() <= 1e-6 * np.max(np.abs(values)):  # which may be rounding
-        return ""
-    if (changes < 0).all() and sizes[-1] >= sizes[0] / 2:
-        return "steady"
-    turns = np.count_nonzero(changes[1:] * changes[:-1] < 0)
-    if 2 * turns >= len(changes) and abs(changes.sum()) <= sizes.sum() / 2:
-        return "to and fro"
-    return ""
