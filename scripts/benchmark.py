@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 import timing
 from contenders import CONTENDERS, Absent
+from timing import cpus
 from workloads import COMPLEX, DTYPES, VARIANTS, Problem, element_of, problem_of, rule_and_bytes
 
 import gpuprop
@@ -70,10 +71,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--variants modulus is of complex numbers, whose parts are float32 or float64")
     parser.check_files(options.plot, options.json)
     return options
-
-
-def cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_cpus(count: int) -> None:

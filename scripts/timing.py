@@ -6,6 +6,7 @@ machine's speed meets all alike: a ratio is the median of the rounds' ratios.
 
 from __future__ import annotations
 
+import os
 import random
 import statistics
 import time
@@ -20,6 +21,10 @@ import gpuprop
 ROUND = {"cpu": 2e-3, "gpu": 2e-2}
 
 Step = Callable[[], Any]
+
+
+def cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def seconds(backend: gpuprop.Backend, step: Step, calls: int) -> float:
