@@ -86,7 +86,7 @@ def available_bytes(backend: gpuprop.Backend) -> int:
         backend.xp.get_default_memory_pool().free_all_blocks()
         if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
             sys.modules["torch"].cuda.empty_cache()
-        return backend.xp.cuda.runtime.memGetInfo()[0]
+        return backend.xp.cuda.runtime.memGetInfo()[0] - 2**26  # for the pieces of which arrays are made
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

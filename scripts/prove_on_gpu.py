@@ -1,4 +1,4 @@
-"""Prove on an NVIDIA card what this project says of GPUs: tests, bits, speed, in under eight minutes.
+"""Run on an NVIDIA card, in under eight minutes, all tests that need one, and measure bits and speed.
 
 Every part is a program of its own, the most important first, and those for which no time is left are cut.
 The folder then has `proof.json` with all that was found, a page made of it, pictures, and the parts' logs.
@@ -80,8 +80,8 @@ def parts_of(options: argparse.Namespace) -> list[Part]:
              ("-m", "gpuprop", "selfcheck", "--json", "{folder}/selfcheck.json"), 90, "selfcheck.json"),
         # pytest-benchmark, where it is installed, warns of xdist, and a warning is an error.
         Part("tests", "those that need a device",
-             ("-m", "pytest", *options.tests, "-m", "gpu", "-q", "-n", str(options.workers), "--dist", "load", "-p",
-              "no:cacheprovider", "-p", "no:benchmark", "--junitxml", "{folder}/tests.xml"),
+             ("-m", "pytest", *options.tests, "-m", "gpu", "-q", "-n", str(options.workers), "--dist", "load",
+              "-p", "no:cacheprovider", "-p", "no:benchmark", "--junitxml", "{folder}/tests.xml"),
              150, "tests.xml", tests, missing=missing),
         Part("sizes", "a step in every dtype, from a thousand parameters to what fits into the memory",
              (*benchmark, "--contenders", "gpuprop", "floor", "--dtypes", *dtypes, "--sizes", *sizes,

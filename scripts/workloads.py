@@ -67,8 +67,8 @@ def problem_of(backend: gpuprop.Backend, variant: str, size: int, element: np.dt
     xp = backend.xp
     grad = xp.empty(size, element)
     # Gradients away from zero keep every contender's numbers ordinary: no denormals, no NaN.
-    for first in range(0, size, 2**22):  # in pieces, as nothing but the arrays may have to fit
-        piece = grad[first : first + 2**22]
+    for first in range(0, size, 2**20):  # in pieces, as nothing but the arrays may have to fit
+        piece = grad[first : first + 2**20]
         piece[...] = xp.linspace(0.5, 1.5, piece.size) * (1 + 1j if element.kind == "c" else 1)
     rates = xp.linspace(0.05, 0.15, size, dtype=grad.real.dtype) if variant == "rates" else None
     optimizer = VARIANTS[variant](rates)

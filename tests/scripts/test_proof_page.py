@@ -52,13 +52,21 @@ PAGE = """\
 
 NVIDIA of this test, compute capability 9.0, 80 GiB at 2.00 TB/s; driver 580.1, CUDA 12.9 (the driver's: 13.0); python 3.12.3, cupy-cuda12x 14.2.0.
 
-| part | what it shows |  | s | command |
-| --- | --- | --- | ---: | --- |
-| tests | shows tests | good: 4 passed, 1 skipped | 1 | `python tests.py` |
-| sizes | shows sizes | good | 1 | `python sizes.py` |
-| peers | shows peers | good | 1 | `python peers.py` |
-| launches | shows launches | good | 1 | `python launches.py` |
-| peers by dtype | shows peers by dtype | failed | 61 | `python peers by dtype.py` |
+| part | what it shows |  | s |
+| --- | --- | --- | ---: |
+| tests | shows tests | good: 4 passed, 1 skipped | 1 |
+| sizes | shows sizes | good | 1 |
+| peers | shows peers | good | 1 |
+| launches | shows launches | good | 1 |
+| peers by dtype | shows peers by dtype | failed | 61 |
+
+```sh
+python tests.py
+python sizes.py
+python peers.py
+python launches.py
+python peers by dtype.py
+```
 
 peers by dtype failed:
 
