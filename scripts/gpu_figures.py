@@ -9,14 +9,14 @@ from typing import Any
 from command_line import write_files
 from figures import plot_benchmark, plt, save
 
-#: Okabe and Ito's colours, which everyone can tell apart.
-COLORS = {
-    "float16": "#e69f00",
-    "bfloat16": "#d55e00",
-    "float32": "#0072b2",
-    "float64": "#000000",
-    "complex64": "#56b4e9",
-    "complex128": "#009e73",
+#: Okabe and Ito's colours, which everyone can tell apart; dashed where one of the others takes as many bytes.
+STYLES = {
+    "float32": ("#0072b2", "-"),
+    "float64": ("#000000", "-"),
+    "float16": ("#e69f00", "-"),
+    "bfloat16": ("#d55e00", "--"),
+    "complex64": ("#56b4e9", "--"),
+    "complex128": ("#009e73", "-"),
 }
 
 
@@ -50,8 +50,9 @@ def plot_shares(file: Path, report: dict[str, Any]) -> None:
     figure, axis = plt.subplots(figsize=(8, 4.8), layout="constrained")
     for dtype in dict.fromkeys(row["dtype"] for row in report["rows"]):
         rows = sorted((row for row in report["rows"] if row["dtype"] == dtype), key=lambda row: row["size"])
+        color, line = STYLES[dtype]
         for name, style in (
-            ("gpuprop", {"marker": "o", "markersize": 3, "label": dtype}),
+            ("gpuprop", {"linestyle": line, "marker": "o", "markersize": 3, "label": dtype}),
             ("floor", {"linestyle": ":"}),
         ):
             points = [
@@ -59,7 +60,7 @@ def plot_shares(file: Path, report: dict[str, Any]) -> None:
                 for row in rows
                 if name in row["seconds_per_step"]
             ]
-            axis.semilogx(*zip(*points, strict=True), color=COLORS[dtype], linewidth=1.4, **style)
+            axis.semilogx(*zip(*points, strict=True), color=color, linewidth=1.4, **style)
     axis.plot([], [], color="grey", linestyle=":", label="only reads and writes")
     axis.set(xlabel="parameters", ylabel=unit + (" in %" if peak else ""), ylim=(0, None))
     axis.set_title(f"One RMSProp step: {report['device']}")

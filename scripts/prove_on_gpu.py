@@ -77,7 +77,7 @@ def parts_of(options: argparse.Namespace) -> list[Part]:
              ("scripts/run_quadratic.py", "--device", "gpu", "--no-fallback", "--json", "{folder}/main.json"),
              60, "main.json", main_job),
         Part("selfcheck", "every rule in every dtype, to the last bit of the NumPy reference",
-             ("-m", "gpuprop", "selfcheck", "--json", "{folder}/selfcheck.json"), 90, "selfcheck.json"),
+             ("-m", "gpuprop", "selfcheck", "--json", "{folder}/selfcheck.json"), 120, "selfcheck.json"),
         # pytest-benchmark, where it is installed, warns of xdist, and a warning is an error.
         Part("tests", "those that need a device",
              ("-m", "pytest", *options.tests, "-m", "gpu", "-q", "-n", str(options.workers), "--dist", "load",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -96,6 +97,27 @@ def test_one_that_takes_too_long_is_ended_with_all_that_it_started(no_pictures, 
     if hasattr(os, "killpg"):
         time.sleep(max(0.0, 4.0 - (time.monotonic() - started)))
         assert not (tmp_path / "woken").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no groups of processes")
+def test_one_that_runs_is_ended_where_the_script_is(tmp_path):
+    scripts = Path(prove_on_gpu.__file__).parent
+    sleeper = "import time; open({!r}, 'w'); time.sleep(2); open({!r}, 'w')"
+    files = tmp_path / "asleep", tmp_path / "woken"
+    program = f"""
+import sys; sys.path.insert(0, {str(scripts)!r})
+import pathlib, parts, prove_on_gpu
+part = parts.Part("a", "", ("-c", {sleeper.format(*map(str, files))!r}), 60, "a.json")
+prove_on_gpu.prove([part], pathlib.Path({str(tmp_path)!r}), 100, {{}})
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    while not files[0].exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    time.sleep(2.5)
+    assert not files[1].exists()
 
 
 def test_when_the_time_is_up_the_less_important_parts_are_cut(no_pictures, tmp_path):
