@@ -164,7 +164,7 @@ def bitsandbytes_32bit(problem: Problem) -> Step:
         import torch
         from bitsandbytes.optim import RMSprop32bit
     except ImportError:
-        raise Absent("torch or bitsandbytes is not installed") from None
+        raise Absent("bitsandbytes is not installed") from None
     if problem.backend.name == "gpu" and not torch.cuda.is_available():
         raise Absent("this torch has no CUDA device")
     parameter = as_torch(problem.x)

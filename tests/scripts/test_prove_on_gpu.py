@@ -184,24 +184,6 @@ def test_tests_that_are_not_there_are_left_out_by_name():
     assert only.missing == "there is no tests/none"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], "give either --out FOLDER, to run the parts, or --page FILE"),
-        (["--out", "x", "--page", "y"], "give either --out FOLDER"),
-        (["--out", "x", "--parts", "dance"], "invalid choice: 'dance'"),
-        (["--out", "x", "--budget", "0"], "'0' is not a whole number of at least 1"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_2(arguments, words, capsys):
-    with pytest.raises(SystemExit) as exit:
-        prove_on_gpu.main(arguments)
-    printed = capsys.readouterr()
-    assert (exit.value.code, printed.out) == (2, "")
-    assert len(printed.err.splitlines()) == 1
-    assert words in printed.err
-
-
 def test_the_main_job_is_held_against_the_article(tmp_path):
     file = tmp_path / "main.json"
     report = {"device_description": "a card", "trajectory": [[5.0, 4.0], *trajectory().tolist()]}
