@@ -1,8 +1,6 @@
 """Time one RMSProp step of every contender, side by side, against the memory floor.
 
-All contenders take turns on the same arrays, round after round, in an order that is drawn anew for
-each: whoever comes next also pays for writing back what the one before left in the caches. A ratio
-is the median of the rounds' ratios, so that a change of the machine's speed meets both sides alike.
+All contenders take turns on the same arrays, as `timing.py` says.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 from command_line import (
     Parser,
     choose_backend,
-    progress,
     say,
     start,
     tell,
@@ -25,18 +22,22 @@ if __name__ == "__main__":
     start()  # before the imports that take long
 
 import argparse
+import gc
 import os
-import random
-import statistics
 import sys
 import time
 import warnings
+from importlib.util import find_spec
 from itertools import product
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contenders import CONTENDERS, Absent, Problem, Step
+import timing
+from contenders import CONTENDERS, Absent
+from timing import cpus
+from workloads import COMPLEX, DTYPES, VARIANTS, Problem, element_of, problem_of, rule_and_bytes
 
 import gpuprop
 from gpuprop.measure import bandwidth
@@ -44,46 +45,32 @@ from gpuprop.measure import bandwidth
 SIZES = [2, 10**2, 10**3, 10**4, 10**5, 10**6, 10**7, 2 * 10**7, 10**8]
 #: Arrays alive at the worst moment: the shared three, optax's own, and whole-array temporaries.
 ARRAYS_AT_ONCE = 11
-#: Seconds of one contender in a round: on a GPU so long that the first launch, and the wait, do not count.
-ROUND = {"cpu": 2e-3, "gpu": 2e-2}
-#: Of an array of rates.
-VARIANTS = {
-    "plain": lambda rates: gpuprop.RMSProp(),
-    "momentum": lambda rates: gpuprop.RMSProp(momentum=0.9),
-    # A constant gradient has no variance: so slow an average has not forgotten its start by then.
-    "centered": lambda rates: gpuprop.RMSProp(rho=0.9999, centered=True),
-    "momentum+centered": lambda rates: gpuprop.RMSProp(rho=0.9999, momentum=0.9, centered=True),
-    "modulus": lambda rates: gpuprop.RMSProp(second_moment="modulus"),
-    "rates": lambda rates: gpuprop.RMSProp(rates),
-    "found": lambda rates: gpuprop.RMSProp("auto", momentum=0.9),
-    "average": lambda rates: gpuprop.RMSProp(parameter_average=0.999),
-}
-#: Those of complex parameters, whose parts have the dtype.
-COMPLEX = {"modulus"}
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
     option = parser.add_argument
     option("--device", choices=("auto", "gpu", "cpu"), default="auto")
-    option("--sizes", type=lambda t: whole(t, 1), nargs="+", default=SIZES, metavar="N")
-    option("--dtypes", choices=("float32", "float64"), nargs="+", default=["float32", "float64"])
+    option("--sizes", type=lambda t: t if t == "fit" else whole(t, 1), nargs="+", default=SIZES, metavar="N",
+           help="or fit: what fits into the memory of a GPU")  # fmt: skip
+    option("--dtypes", choices=DTYPES, nargs="+", default=DTYPES[:2], metavar="DTYPE", help=", ".join(DTYPES))
     option("--variants", choices=VARIANTS, nargs="+", default=["plain"], metavar="NAME",
            help="of RMSProp: " + ", ".join(VARIANTS))  # fmt: skip
     option("--contenders", choices=CONTENDERS, nargs="+", default=list(CONTENDERS), metavar="NAME")
     option("--rounds", type=lambda t: whole(t, 1), default=15, metavar="N")
+    option("--seconds", type=float, default=inf, metavar="X", help="begin nothing that would end later")
     option("--threads", type=lambda t: whole(t, 1), metavar="N", help="CPUs to run on (default: all)")
     option("--json", type=writable_file, metavar="FILE")
     parser.add_plot("time per parameter against size")
     options = parser.parse_args(arguments)
     if options.threads and options.threads > cpus():
         parser.error(f"--threads is {options.threads}, and there are {cpus()} CPUs here to run on")
+    if "bfloat16" in options.dtypes and find_spec("ml_dtypes") is None:
+        parser.error("--dtypes bfloat16 needs ml_dtypes: python -m pip install ml_dtypes")
+    if COMPLEX & set(options.variants) and set(options.dtypes) - {"float32", "float64"}:
+        parser.error("--variants modulus is of complex numbers, whose parts are float32 or float64")
     parser.check_files(options.plot, options.json)
     return options
-
-
-def cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_cpus(count: int) -> None:
@@ -95,7 +82,11 @@ def use_cpus(count: int) -> None:
 
 def available_bytes(backend: gpuprop.Backend) -> int:
     if backend.name == "gpu":
-        return backend.xp.cuda.runtime.memGetInfo()[0]
+        gc.collect()
+        backend.xp.get_default_memory_pool().free_all_blocks()
+        if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+            sys.modules["torch"].cuda.empty_cache()
+        return backend.xp.cuda.runtime.memGetInfo()[0] - 2**26  # for the pieces of which arrays are made
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
@@ -103,32 +94,19 @@ def available_bytes(backend: gpuprop.Backend) -> int:
         return 8 * 2**30
 
 
-def seconds(backend: gpuprop.Backend, step: Step, calls: int) -> float:
-    """By the host's clock, as events of CuPy see nothing of a library with a stream of its own."""
-    backend.synchronize()
-    started = time.perf_counter()
-    for _ in range(calls):
-        done = step()
-    for array in done if isinstance(done, tuple) else ():
-        if hasattr(array, "block_until_ready"):  # JAX has threads of its own, which may not have launched yet
-            array.block_until_ready()
-    backend.synchronize()
-    return (time.perf_counter() - started) / calls
+def size_of(size: Any, backend: gpuprop.Backend, variant: str, element: np.dtype, names: list[str]) -> int:
+    """`size`, 0 where it does not fit; of ``"fit"`` the largest that does, in two digits."""
+    alone = set(names) <= {"gpuprop", "floor"}
+    arrays = len(rule_and_bytes(variant, element)[0].arrays) if alone else ARRAYS_AT_ONCE
+    most = int(0.95 * available_bytes(backend)) // (arrays * element.itemsize)
+    if size == "fit":
+        return max(1, most - most % 10 ** max(0, len(str(most)) - 2))
+    return size if size <= most else 0
 
 
-def measure(
-    backend: gpuprop.Backend, variant: str, size: int, dtype: str, names: list[str], rounds: int
-) -> tuple[dict[str, list[float]], dict[str, str]]:
+def measure(problem: Problem, names: list[str], rounds: int) -> tuple[dict[str, list[float]], dict[str, str]]:
     """Seconds of a step in each round by contender, and why others are absent."""
-    xp = backend.xp
-    # Gradients away from zero keep every contender's numbers ordinary: no denormals, no NaN.
-    rates = xp.linspace(0.5, 1.5, size, dtype=dtype)
-    grad = rates * np.result_type(dtype, "complex64").type(1 + 1j) if variant in COMPLEX else rates.copy()
-    optimizer = VARIANTS[variant](0.1 * rates)
-    reals = optimizer.rule.reals
-    state = {name: xp.empty_like(rates if name in reals else grad) for name in optimizer.rule.writes[1:]}
-    problem = Problem(backend, optimizer, grad, xp.empty_like(grad), state)
-    steps, absent, calls = {}, {}, {}
+    steps, absent = {}, {}
     for name in names:
         problem.start()
         try:
@@ -138,33 +116,11 @@ def measure(
         except Absent as reason:
             absent[name] = str(reason)
         except Exception as error:  # a peer that fails here, as without a C++ compiler
-            absent[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            absent[name] = " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
         else:
             steps[name] = step
-            calls[name] = max(1, min(2000, int(ROUND[backend.name] / seconds(backend, step, 3))))
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    order = random.Random(size)
-    for _ in progress(range(rounds), rounds, f"rounds with {size:,} parameters"):
-        for name in order.sample(list(steps), len(steps)):
-            problem.start()
-            times[name].append(seconds(backend, steps[name], calls[name]))
-    return times, absent
-
-
-def summary(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Medians of the times, and of the ratios of rounds to the floor and to gpuprop."""
-
-    def ratios(base: str) -> dict[str, float]:
-        if base not in times:
-            return {}
-        pairs = {name: zip(t, times[base], strict=True) for name, t in times.items()}
-        return {name: statistics.median(a / b for a, b in pair) for name, pair in pairs.items()}
-
-    return {
-        "seconds_per_step": {name: statistics.median(t) for name, t in times.items()},
-        "ratio_to_floor": ratios("floor"),
-        "ratio_to_gpuprop": ratios("gpuprop"),
-    }
+    what = f"{problem.x.size:,} parameters"
+    return timing.take_turns(problem.backend, steps, rounds, what, problem.start), absent
 
 
 def print_table(row: dict[str, Any], peak: float | None) -> None:
@@ -194,27 +150,53 @@ def main(arguments: list[str] | None = None) -> int:
     if backend.name == "numpy":
         tell("the CPU backend needs Numba: python -m pip install numba")
         return 2
+    if "fit" in options.sizes and backend.name != "gpu":
+        tell("--sizes fit is of the memory of a GPU; give a number of parameters")
+        return 2
     peak = bandwidth.peak_bandwidth(backend)
     say(f"{description}; {options.rounds} interleaved rounds: medians of times, medians of ratios")
-    rows, absent = [], {}
-    for variant, dtype, size in product(options.variants, options.dtypes, options.sizes):
-        itemsize = np.dtype(dtype).itemsize
-        if ARRAYS_AT_ONCE * itemsize * size > available_bytes(backend):
-            say(f"\n{size:,} parameters, {dtype}: left out, would not fit in memory")
+    rows, left_out, absent = [], {}, {}
+    ends, longest = time.monotonic() + options.seconds, 0.0
+    for variant, dtype, asked in product(options.variants, options.dtypes, options.sizes):
+        started = time.monotonic()
+        element = element_of(variant, dtype)
+        size = size_of(asked, backend, variant, element, options.contenders)
+        what = f"{size or asked:,} parameters, {dtype}" + f", {variant}" * (len(options.variants) > 1)
+        if not size or started + longest > ends:
+            left_out[what] = "the time is up" if size else "would not fit in memory"
+            say(f"\n{what}: left out, {left_out[what]}")
             continue
-        times, left_out = measure(backend, variant, size, dtype, options.contenders, options.rounds)
-        absent |= left_out
-        rule = VARIANTS[variant](np.ones(2)).rule
-        moved = size * bandwidth.bytes_per_parameter(rule, itemsize, variant in COMPLEX)
-        row = {"variant": variant, "size": size, "dtype": dtype, "bytes_per_step": moved, **summary(times)}
+        try:
+            times, reasons = measure(
+                problem_of(backend, variant, size, element), options.contenders, options.rounds
+            )
+        except MemoryError as error:  # of a GPU's memory others may take a part meanwhile
+            left_out[what] = f"{type(error).__name__}: {error}"
+            say(f"\n{what}: left out, {left_out[what]}")
+            continue
+        for each in reasons.items():
+            absent.setdefault(each, {})[dtype] = True
+        row = {
+            "variant": variant,
+            "size": size,
+            "dtype": dtype,
+            "bytes_per_step": size * rule_and_bytes(variant, element)[1],
+            "seconds_per_step": timing.medians(times),
+            "ratio_to_floor": timing.ratios(times, "floor"),
+            "ratio_to_gpuprop": timing.ratios(times, "gpuprop"),
+        }
         rows.append(row)
         print_table(row, peak)
-    for name, reason in absent.items():
-        say(f"\nleft out: {name} ({reason})")
+        longest = max(longest, time.monotonic() - started)
+    for (name, why), of in absent.items():
+        what = name if len(of) == len(options.dtypes) else f"{name}, {', '.join(of)}"
+        left_out[what] = why
+        say(f"\nleft out: {what} ({why})")
     if not rows:
         tell("nothing could be timed")
         return 2
-    report = {"device": description, "versions": versions(), "rounds": options.rounds, "rows": rows}
+    report = {"device": description, "versions": versions(), "rounds": options.rounds}
+    report |= {"peak_bytes_per_second": peak, "left_out": left_out, "rows": rows}
 
     def draw(file: Path) -> None:
         from figures import plot_benchmark

@@ -238,6 +238,8 @@ def versions() -> dict[str, str]:
         "torch",
         "jax",
         "optax",
+        "bitsandbytes",
+        "ml_dtypes",
         "scikit-learn",
     ):
         try:

@@ -7,9 +7,12 @@ its library can.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from timing import Step
+from workloads import Problem
 
 import gpuprop
 from gpuprop.measure import bandwidth
@@ -19,24 +22,6 @@ class Absent(Exception):
     """Why a contender cannot take part."""
 
 
-@dataclass
-class Problem:
-    """The arrays that the contenders share: same shape, same dtype, on one device."""
-
-    backend: gpuprop.Backend
-    optimizer: gpuprop.RMSProp
-    grad: Any
-    x: Any
-    state: dict[str, Any]  # the optimizer's arrays, by their names in its state
-
-    def start(self) -> None:
-        """Ordinary numbers: the mean square is above the squared mean, so that there is a variance."""
-        self.x[...] = 1
-        for name, array in self.state.items():
-            array[...] = 2 if "square" in name else 1
-
-
-Step = Callable[[], Any]
 CONTENDERS: dict[str, Callable[[Problem], Step]] = {}
 
 
@@ -50,15 +35,15 @@ def contender(name: str) -> Callable:
 
 @contender("gpuprop")
 def gpuprop_step(problem: Problem) -> Step:
-    optimizer, x, grad = problem.optimizer, problem.x, problem.grad
-    state = optimizer.init(x, backend=problem.backend)
-    vars(state).update(problem.state)
+    optimizer, x, grad, state = problem.optimizer, problem.x, problem.grad, problem.made
     return lambda: optimizer.step(x, grad, state)
 
 
 @contender("floor")
 def memory_floor(problem: Problem) -> Step:
     rule, is_complex = problem.optimizer.rule, problem.x.dtype.kind == "c"
+    if problem.backend.name == "cpu" and problem.x.dtype.itemsize == 2:
+        raise Absent("Numba has no arithmetic in 16 bits")
     kernel = bandwidth.floor(problem.backend, *bandwidth.numbers_moved(rule, is_complex))
     arrays = problem.grad, *problem.optimizer._reads, problem.x, *problem.state.values()
     return lambda: kernel(*arrays)
@@ -67,10 +52,8 @@ def memory_floor(problem: Problem) -> Step:
 @contender("article")
 def article(problem: Problem) -> Step:
     """The article's lines in whole-array NumPy, or in CuPy on a GPU."""
+    only_the_article(problem)
     xp, p = problem.backend.xp, problem.optimizer
-    if p.momentum or p.centered:
-        raise Absent("the article has neither momentum nor a centred average")
-    only_numbers(problem)
     w, s, grad = problem.x, problem.state["square_average"], problem.grad
 
     def step() -> Any:
@@ -80,6 +63,37 @@ def article(problem: Problem) -> Step:
         return w, s
 
     return step
+
+
+@contender("cupy.fuse")
+def cupy_fused(problem: Problem) -> Step:
+    """The article's lines in one kernel of CuPy's making, which returns new arrays."""
+    if problem.backend.name != "gpu":
+        raise Absent("it is CuPy's")
+    only_the_article(problem)
+    p, xp, grad = problem.optimizer, problem.backend.xp, problem.grad
+
+    @xp.fuse()
+    def update(w, s, grad):
+        s = p.rho * s + (1 - p.rho) * grad * grad
+        return w - p.learning_rate * grad / (xp.sqrt(s) + p.epsilon), s
+
+    w, s = problem.x, problem.state["square_average"]
+
+    def step() -> Any:
+        nonlocal w, s
+        w, s = update(w, s, grad)
+        return w, s
+
+    return step
+
+
+def only_the_article(problem: Problem) -> None:
+    if problem.optimizer.momentum or problem.optimizer.centered:
+        raise Absent("the article has neither momentum nor a centred average")
+    only_numbers(problem)
+    if problem.x.dtype.kind == "c":
+        raise Absent("the article squares a complex number, and not its parts")
 
 
 def only_numbers(problem: Problem) -> None:
@@ -98,16 +112,24 @@ def torch_rmsprop(problem: Problem, **options: Any) -> Any:
     if problem.backend.name == "gpu" and not torch.cuda.is_available():
         raise Absent("this torch has no CUDA device")
     torch.set_num_threads(gpuprop.get_num_threads())
-    parameter = torch.from_dlpack(problem.x)
-    parameter.grad = torch.from_dlpack(problem.grad)
+    parameter = as_torch(problem.x)
+    parameter.grad = as_torch(problem.grad)
     p = problem.optimizer
     options |= {"momentum": p.momentum, "centered": p.centered}
     optimizer = torch.optim.RMSprop([parameter], p.learning_rate, p.rho, p.epsilon, **options)
     names = {"square_average": "square_avg", "gradient_average": "grad_avg", "velocity": "momentum_buffer"}
     optimizer.state[parameter] = {"step": torch.zeros(())}
     for name, array in problem.state.items():
-        optimizer.state[parameter][names[name]] = torch.from_dlpack(array)
+        optimizer.state[parameter][names[name]] = as_torch(array)
     return optimizer
+
+
+def as_torch(array: Any) -> Any:
+    import torch
+
+    if array.dtype.name == "bfloat16":  # which not every version of NumPy or CuPy exchanges
+        return torch.from_dlpack(array.view("int16")).view(torch.bfloat16)
+    return torch.from_dlpack(array)
 
 
 @contender("torch single")
@@ -129,8 +151,32 @@ def torch_compiled(problem: Problem) -> Step:
     return torch.compile(optimizer.step, dynamic=False)
 
 
+@contender("bitsandbytes")
+def bitsandbytes_32bit(problem: Problem) -> Step:
+    """Its state has 32 bits; a step of it waits for the device."""
+    only_numbers(problem)
+    p = problem.optimizer
+    if problem.x.dtype.name != "float32":
+        raise Absent("its state is float32, whatever the parameters are")
+    if p.momentum or p.centered:
+        raise Absent("its step knows neither momentum nor a centred average")
+    try:
+        import torch
+        from bitsandbytes.optim import RMSprop32bit
+    except ImportError:
+        raise Absent("bitsandbytes is not installed") from None
+    if problem.backend.name == "gpu" and not torch.cuda.is_available():
+        raise Absent("this torch has no CUDA device")
+    parameter = as_torch(problem.x)
+    parameter.grad = as_torch(problem.grad)
+    optimizer = RMSprop32bit([parameter], p.learning_rate, p.rho, p.epsilon)
+    optimizer.state[parameter] = {"step": 0, "state1": as_torch(problem.state["square_average"])}
+    return optimizer.step
+
+
 @contender("optax jit")
 def optax_jit(problem: Problem) -> Step:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else it takes most of a GPU's memory
     try:
         import jax
         import optax
@@ -139,6 +185,8 @@ def optax_jit(problem: Problem) -> Step:
     platform = "gpu" if problem.backend.name == "gpu" else "cpu"
     if jax.default_backend() != platform:
         raise Absent(f"this jax has no {platform}")
+    if problem.x.dtype.kind == "c":
+        raise Absent("it keeps one real second moment of a complex number")
     jax.config.update("jax_enable_x64", True)
     p = problem.optimizer
     more = {"momentum": p.momentum or None, "centered": p.centered, "eps_in_sqrt": False}

@@ -89,7 +89,7 @@ def plot_benchmark(file: Path, report: dict[str, Any]) -> None:
     figure, panels = plt.subplots(
         1, len(dtypes), figsize=(5.8 * len(dtypes), 4.8), layout="constrained", sharey=True, squeeze=False
     )
-    figure.suptitle(f"One RMSProp step: {report['device']}")
+    figure.suptitle("One RMSProp step:" + (" " if len(dtypes) > 1 else "\n") + report["device"])
     for panel, dtype in zip(panels[0], dtypes, strict=True):
         rows = [row for row in report["rows"] if row["dtype"] == dtype]
         for k, name in enumerate(names):
@@ -105,7 +105,7 @@ def plot_benchmark(file: Path, report: dict[str, Any]) -> None:
         panel.set(xlabel="parameters", title=dtype)
         panel.grid(True, which="major", alpha=0.3)
     panels[0][0].set_ylabel("time per parameter in ns")
-    panels[0][-1].legend(loc="upper right")
+    panels[0][-1].legend(loc="best")
     save(figure, file)
 
 

@@ -3,8 +3,10 @@
 import benchmark
 import compare_optimizers
 import compare_rates
+import prove_on_gpu
 import pytest
 import run_quadratic
+import time_launches
 
 ALL = [benchmark, compare_optimizers, compare_rates, run_quadratic]
 FILES = [
@@ -44,6 +46,13 @@ FILES = [
         (benchmark, ["--sizes", "0"], "'0' is not a whole number of at least 1"),
         (benchmark, ["--contenders", "us"], "invalid choice: 'us'"),
         (benchmark, ["--threads", "5000"], "--threads is 5000, and there are "),
+        (benchmark, ["--dtypes", "float16", "--variants", "modulus"], "whose parts are float32 or float64"),
+        (prove_on_gpu, [], "give either --out FOLDER, to run the parts, or --page FILE"),
+        (prove_on_gpu, ["--out", "x", "--page", "y"], "give either --out FOLDER"),
+        (prove_on_gpu, ["--out", "x", "--parts", "dance"], "invalid choice: 'dance'"),
+        (prove_on_gpu, ["--out", "x", "--budget", "0"], "'0' is not a whole number of at least 1"),
+        (time_launches, ["--sizes", "0"], "'0' is not a whole number of at least 1"),
+        (time_launches, ["--json", "/"], "cannot write '/': it is a folder"),
     ],
 )
 def test_arguments_that_are_refused(script, arguments, words, capsys):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import benchmark
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import COMPILED
 from contenders import CONTENDERS, Absent, Problem
+from workloads import DTYPES, element_of, problem_of, rule_and_bytes
 
 import gpuprop
 
@@ -84,25 +86,81 @@ def test_where_nothing_can_be_timed_it_says_so(capsys, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "centered": True}], ids=["plain", "both"])
 @pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "floor"])
-def test_contenders_make_the_same_step(name, options):
-    backend = gpuprop.select_backend("cpu")
+def test_contenders_make_the_same_step(name, options, compiled):
+    dtype, rtol = ("float32", 1e-6) if name == "bitsandbytes" else ("float64", 1e-12)
     optimizer = gpuprop.RMSProp(**options)
-    grad, x = np.linspace(0.5, 1.5, 1000), np.linspace(1, 2, 1000)
-    averages = {array: np.full(1000, 2.0 * ("square" in array)) for array in optimizer.rule.writes[1:]}
-    expected = x.copy(), {array: value.copy() for array, value in averages.items()}
-    if name == "optax jit":  # starts at zero
-        expected[1]["square_average"][:] = averages["square_average"][:] = 0
-    state = optimizer.init(x)
-    vars(state).update(expected[1])
-    optimizer.step(expected[0], grad, state)
-    problem = Problem(backend, optimizer, grad, x, averages)
+    grad, x, expected = (compiled.asarray(np.linspace(a, a + 1, 1000, dtype=dtype)) for a in (0.5, 1, 1))
+    problem = Problem(compiled, optimizer, grad, x, optimizer.init(x))
+    state = optimizer.init(expected)
+    for each in problem.state, vars(state):  # optax starts at zero
+        each["square_average"][...] = 0 if name == "optax jit" else 2
+    optimizer.step(expected, grad, state)
     try:
         step = CONTENDERS[name](problem)
     except Absent as reason:
         pytest.skip(str(reason))
     stepped = step()
-    stepped_x, stepped_average = (
-        stepped if name in ("article", "optax jit") else (x, averages["square_average"])
+    if name not in ("article", "cupy.fuse", "optax jit"):
+        stepped = x, problem.state["square_average"]
+    for got, wanted in zip(stepped, (expected, state.square_average), strict=True):
+        np.testing.assert_allclose(compiled.to_host(got), compiled.to_host(wanted), rtol=rtol)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_has_what_to_work_on(dtype, compiled):
+    pytest.importorskip("ml_dtypes", reason="bfloat16 in NumPy")
+    element = element_of("plain", dtype)
+    problem = problem_of(compiled, "plain", 2**20 + 5, element)  # two pieces
+    assert {a.dtype for a in (problem.grad, problem.x, *problem.state.values())} == {element}
+    ends = compiled.to_host(problem.grad[[0, 2**20 - 1, 2**20, -1]])
+    np.testing.assert_array_equal(
+        ends.astype(complex), np.array([0.5, 1.5] * 2) * (1 + 1j * (element.kind == "c"))
     )
-    np.testing.assert_allclose(stepped_x, expected[0], rtol=1e-12)
-    np.testing.assert_allclose(stepped_average, state.square_average, rtol=1e-12)
+    CONTENDERS["gpuprop"](problem)()
+    assert problem.made.step == 1
+    assert rule_and_bytes("plain", element)[1] == 5 * element.itemsize
+
+
+def test_what_fits_is_not_asked_of_a_hosts_memory(capsys):
+    assert benchmark.main(["--device", "cpu", "--sizes", "fit"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "--sizes fit is of the memory of a GPU; give a number of parameters\n"
+    )
+
+
+@pytest.mark.gpu
+def test_what_fits_is_found_out(monkeypatch, tmp_path):
+    report = tmp_path / "report.json"
+    monkeypatch.setattr(benchmark, "available_bytes", lambda backend: 12_000 * 100)
+    arguments = [
+        "--device",
+        "gpu",
+        "--sizes",
+        "1e5",
+        "fit",
+        "--dtypes",
+        "float32",
+        "float64",
+        "--rounds",
+        "1",
+    ]
+    arguments += ["--contenders", "gpuprop", "floor", "--json", str(report)]
+    assert benchmark.main(arguments) == 0
+    found = json.loads(report.read_text())
+    assert [(row["dtype"], row["size"]) for row in found["rows"]] == [
+        ("float32", 95_000),
+        ("float64", 47_000),
+    ]
+    assert found["left_out"] == {
+        f"100,000 parameters, {dtype}": "would not fit in memory" for dtype in ("float32", "float64")
+    }
+
+
+def test_no_row_is_begun_that_would_end_too_late(monkeypatch, capsys, tmp_path):
+    report = tmp_path / "report.json"
+    monkeypatch.setattr(benchmark, "measure", lambda *_: time.sleep(0.2) or ({"gpuprop": [1.0]}, {}))
+    arguments = ["--device", "cpu", "--sizes", "10", "20", "30", "--dtypes", "float32", "--seconds", "0.5"]
+    assert benchmark.main([*arguments, "--json", str(report)]) == 0
+    found = json.loads(report.read_text())
+    assert [row["size"] for row in found["rows"]] == [10, 20]
+    assert found["left_out"] == {"30 parameters, float32": "the time is up"}
