@@ -197,12 +197,13 @@ class Groups:
                 ready.append(self._stepping[name]._ready(rule, one, state[name], rows, scale, captures))
         for update in ready:
             update()
-        state.optimizer = self
+        if state.optimizer is not self:
+            state.optimizer = self
         if captures:
             backend, rule, one, _ = next(iter(taken.values()))
             state._record_step(backend, one[len(rule.reads)])
         else:
-            state.step += 1
+            state._clock[1] = state._clock.item(1) + 1
 
     def _scales(self, taken: Mapping[str, Taken], state: GroupsState, captures: bool) -> dict[str, Any]:
         """What brings all gradients together to the norm, for each of them."""

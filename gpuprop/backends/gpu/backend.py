@@ -145,12 +145,12 @@ class GPUBackend(Backend):
         recording: graphs.Recording | None = None,
     ) -> tuple[Any, partial[Any]]:
         """x, and what launches the kernel when it is called."""
-        if len(arrays) != len(rule.arrays) or len(scalars) != len(rule.scalars):
+        first = len(rule.reads)
+        if len(arrays) != first + len(rule.writes) or len(scalars) != len(rule.scalars):
             raise ValueError(
                 f"{rule.name} takes {len(rule.arrays)} arrays and {len(rule.scalars)} scalars; "
                 f"{len(arrays)} and {len(scalars)} were given"
             )
-        first = len(rule.reads)
         off = at_a_glance(rule, arrays, self._ndarray, self._dtypes) if rows is None else None
         if off is None:
             arrays = checked(self, rule, arrays, rows)
