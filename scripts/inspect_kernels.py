@@ -78,8 +78,8 @@ def milliseconds(bytes_per_parameter: float) -> str:
 
 
 def kernel_rows(names: list[str], dtypes: list[str], architectures: list[int]) -> Iterator[str]:
-    from gpuprop.backends.gpu import compiler
-    from gpuprop.backends.gpu.wide import BYTES, elements_a_thread, wide_source
+    from gpuprop.backends.gpu.kernels import compiler
+    from gpuprop.backends.gpu.kernels.wide import BYTES, elements_a_thread, wide_source
 
     cases = list(product(names, dtypes))
     sources = {f"{name}_{dtype}": wide_source(f"{name}_{dtype}", RULES[name], dtype) for name, dtype in cases}
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     option("--architectures", type=architecture_number, nargs="+", metavar="sm_NN")
     options = parser.parse_args(arguments)
     try:
-        from gpuprop.backends.gpu import compiler
+        from gpuprop.backends.gpu.kernels import compiler
 
         known = compiler.known_architectures()
     except (ImportError, RuntimeError) as error:

@@ -48,7 +48,7 @@ def cupy():
 def nvidias_compiler():
     """CuPy also runs where something else stands in for NVRTC."""
     pytest.importorskip("cupy", reason="CuPy generates the kernels")
-    compiler = pytest.importorskip("gpuprop.backends.gpu.compiler")
+    compiler = pytest.importorskip("gpuprop.backends.gpu.kernels.compiler")
     try:
         code, _ = compiler._run('extern "C" __global__ void nothing() {}', "compute_80", "ptx")
     except Exception as error:

@@ -44,7 +44,7 @@ DOORS: dict[str, set[str]] = {
 #: The only places that may import these, by the beginnings of their paths; the longest name counts.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "cupy": ("backends/gpu/",),
-    "cupy._core": ("backends/gpu/compiler.py",),
+    "cupy._core": ("backends/gpu/kernels/compiler.py",),
     "llvmlite": ("backends/cpu/intrinsics.py", "backends/cpu/memory.py"),
     "ml_dtypes": ("checkpoint/state.py",),
     "numba": ("backends/cpu/", "backends/__init__.py", "measure/bandwidth.py"),

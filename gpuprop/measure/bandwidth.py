@@ -83,7 +83,7 @@ def many({", ".join(names)}, chunks):
 
 def _gpu_floor(backend: Backend, reads: tuple[int, ...], writes: tuple[int, ...]) -> Callable[..., None]:
     """By 128 bits, as a GPU is fastest."""
-    from gpuprop.backends.gpu.wide import HEADERS, TYPES
+    from gpuprop.backends.gpu.kernels.wide import HEADERS, TYPES
 
     parts = (*reads, *writes)
     last, at = range(len(reads), len(parts)), range(len(parts))

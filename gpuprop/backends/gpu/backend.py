@@ -14,15 +14,17 @@ from numpy import ndarray
 
 from gpuprop.backends.base import Backend, Capturing, Mode, at_once
 from gpuprop.backends.checks import checked, compute_dtype, dtypes_of, real_dtype
-from gpuprop.backends.gpu import graphs, passes, reductions
+from gpuprop.backends.gpu import graphs
 from gpuprop.backends.gpu.cuda import cupy_with_a_device
-from gpuprop.backends.gpu.kernels import elementwise_kernel
+from gpuprop.backends.gpu.kernels import passes, reductions
+from gpuprop.backends.gpu.kernels.elementwise import elementwise_kernel
+from gpuprop.backends.gpu.kernels.wide import THREADS, elements_a_thread, wide_kernel
 from gpuprop.backends.gpu.layouts import at_a_glance, misalignment
-from gpuprop.backends.gpu.wide import THREADS, elements_a_thread, wide_kernel
+from gpuprop.backends.gpu.library import CuPyArrays
 from gpuprop.rules import Rule
 
 
-class GPUBackend(Backend):
+class GPUBackend(CuPyArrays, Backend):
     """Steps on the array's own device and that device's current stream."""
 
     name = "gpu"
@@ -37,37 +39,10 @@ class GPUBackend(Backend):
         #: Of the arrays of a rule that the full checks have let pass, by that of x.
         self._dtypes: dict[tuple[Rule, str], list[Any]] = {}
 
-    def describe(self) -> str:
-        device = self.xp.cuda.Device()
-        name = self.xp.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
-        return f"{name} (device {device.id}), CuPy {self.xp.__version__}"
-
-    def to_host(self, a: Any) -> np.ndarray:
-        return self.xp.asnumpy(a)
-
-    def full_like(self, x: Any, value: Any, dtype: np.dtype | None = None) -> Any:
-        with x.device:
-            return super().full_like(x, value, dtype)
-
-    def empty_like(self, x: Any, dtype: np.dtype | None = None) -> Any:
-        try:
-            with x.device:
-                return self.xp.empty_like(x, dtype)
-        except self.xp.cuda.memory.OutOfMemoryError as error:
-            free, total = self.xp.cuda.runtime.memGetInfo()
-            raise MemoryError(
-                f"there is no room for the {x.nbytes} bytes for an array like x on device "
-                f"{x.device.id}, where {free} of {total} are free; free some, or let "
-                "cupy.get_default_memory_pool().free_all_blocks() give back what CuPy holds"
-            ) from error
-
     def workspace(self, x: Any) -> Any:
         compute = cast(np.dtype, compute_dtype(real_dtype(x.dtype)))
         with x.device:
             return reductions.Workspace(x.size * (2 if x.dtype.kind == "c" else 1), compute)
-
-    def synchronize(self) -> None:
-        self.xp.cuda.Device().synchronize()
 
     def update(
         self,
@@ -237,23 +212,6 @@ class GPUBackend(Backend):
             return reductions.find_rate(
                 grad, last, tuning, step, sign, share, momentum, per_gradient, workspace
             )
-
-    def device_of(self, array: Any) -> int:
-        return array.data.device_id
-
-    def are_plainly_alike(self, one: Any, other: Any) -> bool:
-        return super().are_plainly_alike(one, other) and one.data.device_id == other.data.device_id
-
-    def on_device_of(self, array: Any) -> Any:
-        return array.device
-
-    def address_of(self, array: Any) -> int:
-        return array.data.ptr
-
-    def may_overlap(self, a: Any, b: Any) -> bool:
-        if a.flags.c_contiguous and b.flags.c_contiguous:
-            return a.data.ptr < b.data.ptr + b.nbytes and b.data.ptr < a.data.ptr + a.nbytes
-        return True
 
 
 def _rounded_anew(scalars: Sequence[Any], dtype: np.dtype) -> tuple[Any, ...]:

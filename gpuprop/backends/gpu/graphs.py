@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS
+from gpuprop.backends.gpu.kernels.elementwise import COMPILER_OPTIONS
 
 #: How many steps a table has.
 STEPS = 2**16

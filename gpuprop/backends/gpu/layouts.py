@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from gpuprop.backends.gpu.wide import BYTES
+from gpuprop.backends.gpu.kernels.wide import BYTES
 from gpuprop.backends.spans import overlaps_itself
 from gpuprop.rules import Rule
 

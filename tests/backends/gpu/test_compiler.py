@@ -15,13 +15,13 @@ from conftest import DTYPES
 from trial_rules import CLIPPED, EVERYTHING
 
 from gpuprop import Adam, RMSProp, rules
-from gpuprop.backends.gpu import machine_code
-from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, elementwise_kernel
-from gpuprop.backends.gpu.wide import elements_a_thread, wide_kernel, wide_source
+from gpuprop.backends.gpu.kernels import machine_code
+from gpuprop.backends.gpu.kernels.elementwise import COMPILER_OPTIONS, elementwise_kernel
+from gpuprop.backends.gpu.kernels.wide import elements_a_thread, wide_kernel, wide_source
 from gpuprop.rules.composition import direction_of
 
 cupy = pytest.importorskip("cupy", reason="CuPy generates the kernels")
-compiler = pytest.importorskip("gpuprop.backends.gpu.compiler")
+compiler = pytest.importorskip("gpuprop.backends.gpu.kernels.compiler")
 
 LAYOUTS = {
     "contiguous": {},

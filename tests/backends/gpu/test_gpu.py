@@ -13,7 +13,7 @@ from conftest import DTYPES
 from trial_rules import apply
 
 from gpuprop import RMSProp, Rule, select_backend
-from gpuprop.backends.gpu.kernels import elementwise_kernel
+from gpuprop.backends.gpu.kernels.elementwise import elementwise_kernel
 
 pytestmark = pytest.mark.gpu
 

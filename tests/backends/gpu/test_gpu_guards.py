@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpuprop import SGD, Groups, RMSProp, select_backend
-from gpuprop.backends.gpu.reductions import THREADS
+from gpuprop.backends.gpu.kernels.reductions import THREADS
 
 pytestmark = pytest.mark.gpu
 SPOILT = [3.0, float("nan"), 4.0, 0.0]

@@ -16,7 +16,14 @@ import numpy as np
 
 from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import real_dtype
-from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, PREAMBLE, REAL, body, clock_lines, compute_name
+from gpuprop.backends.gpu.kernels.elementwise import (
+    COMPILER_OPTIONS,
+    PREAMBLE,
+    REAL,
+    body,
+    clock_lines,
+    compute_name,
+)
 from gpuprop.rules import Rule
 
 #: Of an access, and of the beginning of each array.

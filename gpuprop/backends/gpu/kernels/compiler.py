@@ -15,9 +15,9 @@ from typing import Any
 from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype, dtypes_of, real_dtype
 from gpuprop.backends.gpu.graphs import fetch_kernel
-from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, compute_name, elementwise_kernel
-from gpuprop.backends.gpu.machine_code import Kernel, disassemble
-from gpuprop.backends.gpu.reductions import (
+from gpuprop.backends.gpu.kernels.elementwise import COMPILER_OPTIONS, compute_name, elementwise_kernel
+from gpuprop.backends.gpu.kernels.machine_code import Kernel, disassemble
+from gpuprop.backends.gpu.kernels.reductions import (
     TERMS,
     clip_kernel,
     law_kernel,

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from gpuprop.backends.base import Mode
-from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, compute_name
-from gpuprop.backends.gpu.reductions import SUM_OF_BLOCK
-from gpuprop.backends.gpu.wide import THREADS, Wide, elements_a_thread
+from gpuprop.backends.gpu.kernels.elementwise import COMPILER_OPTIONS, compute_name
+from gpuprop.backends.gpu.kernels.reductions import SUM_OF_BLOCK
+from gpuprop.backends.gpu.kernels.wide import THREADS, Wide, elements_a_thread
 from gpuprop.rules import Rule
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.backends.gpu.kernels import COMPILER_OPTIONS, PREAMBLE, REAL, body, compute_name
+from gpuprop.backends.gpu.kernels.elementwise import COMPILER_OPTIONS, PREAMBLE, REAL, body, compute_name
 from gpuprop.rules import LAW
 
 #: Of a block, and how many blocks there are: together what the largest GPU can hold at a time.
