@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from gpuprop import arguments as check
 from gpuprop.backends import Backend
 from gpuprop.backends.base import Capturing
-from gpuprop.backends.checks import check_array
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
-from gpuprop.optimizers.steps.making import made, value_of
+from gpuprop.optimizers.steps.making import made, taken, value_of
 from gpuprop.optimizers.steps.parts import part_of, window_of
 from gpuprop.rules import Rule, around
 from gpuprop.rules.fusion import Lines, behind_gradient, maker
@@ -81,7 +79,7 @@ class Fused:
             if at is None and self._is_one_launch and self._stepped_at_once(x, data, state, scalars):
                 return None
         optimizer, backend = self.optimizer, _backend_of(state)
-        x, given, lines, numbers = self._taken(backend, x, data, scalars)
+        x, given, lines, numbers = taken(self._lines, backend, x, data, scalars)
         window = None if at is None else window_of(at)
         is_rows = at is not None and window is None
         index = backend.xp.asarray(at) if is_rows else window
@@ -150,7 +148,7 @@ class Fused:
             )
         steps = check.whole("steps", steps, least=1)
         backend = _backend_of(state)
-        x, given, lines, numbers = self._taken(backend, x, data, scalars)
+        x, given, lines, numbers = taken(self._lines, backend, x, data, scalars)
         rule, more = self._rule(lines), tuple(numbers.values())
         arrays = (*given.values(), *optimizer._reads, x, *[getattr(state, n) for n in optimizer._kept])
         ahead = range(1 if optimizer._constant_scalars else steps)
@@ -199,25 +197,6 @@ class Fused:
         """Whether the gradient must be known before the pass that steps."""
         optimizer = self.optimizer
         return optimizer.clip_norm is not None or optimizer.nonfinite == "raise" or optimizer._finds_rate
-
-    def _taken(self, backend: Any, x: Any, data: Any, scalars: dict[str, Any]) -> tuple[Any, ...]:
-        """x and the arrays of data as the backend's own, the lines for such, and the scalars in order."""
-        lines = self._lines
-        x = backend.adopt("x", x, written=True)
-        check_array(backend, "x", x, written=True)
-        data = data if isinstance(data, Mapping) else dict(data)
-        for what, named, names in (("data", data, lines.reads), ("the scalars", scalars, lines.scalars)):
-            if named.keys() != {*names}:
-                raise TypeError(
-                    f"{what} are {', '.join(map(str, named)) or 'none'}, and must be "
-                    f"{', '.join(names) or 'none'}, as fuse was told"
-                )
-        given = {name: backend.adopt(name, data[name]) for name in lines.reads}
-        for name, array in given.items():
-            check_array(backend, name, array, written=False)
-        if x.dtype.kind == "c":
-            lines = lines._replace(reals=tuple(name for name, a in given.items() if a.dtype.kind != "c"))
-        return x, given, lines, {name: check.real(name, scalars[name]) for name in lines.scalars}
 
     def _rule(self, lines: Lines) -> Rule:
         optimizer, rules = self.optimizer, self._rules

@@ -1,4 +1,4 @@
-"""What a user's lines make by a pass of its own: the gradient in an array, or the sum of their value."""
+"""What a user's lines are given, and what they make by a pass of its own: the gradient, or a sum."""
 
 from __future__ import annotations
 
@@ -7,10 +7,30 @@ from typing import Any
 
 import numpy as np
 
+from gpuprop import arguments as check
 from gpuprop.backends import Backend
-from gpuprop.backends.checks import as_real
+from gpuprop.backends.checks import as_real, check_array
 from gpuprop.rules import Rule
 from gpuprop.rules.fusion import Lines, maker
+
+
+def taken(lines: Lines, backend: Backend, x: Any, data: Any, scalars: Mapping[str, Any]) -> tuple[Any, ...]:
+    """x and the arrays of data as the backend's own, the lines for such, and the scalars in order."""
+    x = backend.adopt("x", x, written=True)
+    check_array(backend, "x", x, written=True)
+    data = data if isinstance(data, Mapping) else dict(data)
+    for what, named, names in (("data", data, lines.reads), ("the scalars", scalars, lines.scalars)):
+        if named.keys() != {*names}:
+            raise TypeError(
+                f"{what} are {', '.join(map(str, named)) or 'none'}, and must be "
+                f"{', '.join(names) or 'none'}, as fuse was told"
+            )
+    given = {name: backend.adopt(name, data[name]) for name in lines.reads}
+    for name, array in given.items():
+        check_array(backend, name, array, written=False)
+    if x.dtype.kind == "c":
+        lines = lines._replace(reals=tuple(name for name, a in given.items() if a.dtype.kind != "c"))
+    return x, given, lines, {name: check.real(name, scalars[name]) for name in lines.scalars}
 
 
 def made(
