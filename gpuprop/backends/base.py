@@ -83,6 +83,12 @@ class Backend(Library):
             As for `update`.
         """
 
+    def compile(self, rule: Rule, arrays: Sequence[Any], modes: Sequence[Mode], finds: bool) -> None:
+        """Compile what `update` needs for arrays in these modes, and perhaps `find_rate`; write nothing.
+
+        By default nothing: what is compiled for a few elements is what the whole needs.
+        """
+
     @abstractmethod
     def clip_scales(
         self,

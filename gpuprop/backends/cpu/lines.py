@@ -37,6 +37,7 @@ def element_lines(rule: Rule, mode: Mode, form: str, layout: Layout = VECTOR) ->
     """The loop over elements, vectorised where they are contiguous; `form` is that of 16-bit elements.
 
     Complex numbers are elements here where `rule` couples their parts, and pairs of reals where not.
+    In a mode that counts, ``count`` is how many results are not finite.
     """
     axes, counts = range(max(layout.axes, 1)), mode != "plain"
     at = f"[{', '.join(f'i{axis}' for axis in axes)}]"
@@ -81,7 +82,7 @@ def element_lines(rule: Rule, mode: Mode, form: str, layout: Layout = VECTOR) ->
     x = f"array_{rule.writes[0]}"
     loops = ["    " * axis + f"for i{axis} in range({x}.shape[{axis}]):" for axis in axes]
     each = ["    " * len(axes) + line for line in each]
-    return [*before, *loops, *each, *(["return count"] if counts else [])]
+    return [*before, *loops, *each]
 
 
 def strided_lines(rule: Rule, mode: Mode, layout: Layout, arguments: Iterable[str]) -> list[str]:
@@ -107,10 +108,10 @@ def strided_lines(rule: Rule, mode: Mode, layout: Layout, arguments: Iterable[st
             fetch += [f"place = {place}", f"prefetch({array}, place)"]
             fetch += [f"prefetch({array}, place + length * {array}.itemsize - 1)"]
         if layout.in_rows:
-            vectors.append(f"carray(pointer({array}, {' + '.join(terms)}), (length * {parts},), {element})")
+            vectors.append(f"vector(pointer({array}, {' + '.join(terms)}), length * {parts}, {element})")
             continue
-        before += [f"at_{name} = memory_on_the_stack()", f"stride_{name} = {array}.strides[{last}]"]
-        before += [f"block_{name} = carray(at_{name}, ({BLOCK},), {item})"]
+        before += [f"at_{name} = memory_on_the_stack({BLOCK})", f"stride_{name} = {array}.strides[{last}]"]
+        before += [f"block_{name} = vector(at_{name}, {BLOCK}, {item})"]
         place = f"first_{name} + k * stride_{name}"
         if gathers and not outer:
             place = f"rows[start + k] * stride_{name}"
@@ -118,7 +119,7 @@ def strided_lines(rule: Rule, mode: Mode, layout: Layout, arguments: Iterable[st
             fetch.append(f"first_{name} = {' + '.join([*terms, f'start * stride_{name}'])}")
         if name not in rule.fresh:
             fetch += ["for k in range(size):", f"    block_{name}[k] = element_at({array}, {place})"]
-        vectors.append(f"carray(at_{name}, (size * {parts},), {element})")
+        vectors.append(f"vector(at_{name}, size * {parts}, {element})")
         if name in rule.writes and mode != "count":
             bring_back += ["for k in range(size):", f"    put_at({array}, {place}, block_{name}[k])"]
     others = [name for name in arguments if name not in (*arrays, "rows")]
@@ -126,4 +127,4 @@ def strided_lines(rule: Rule, mode: Mode, layout: Layout, arguments: Iterable[st
     body = [*fetch, call if mode == "plain" else f"count += {call}", *bring_back]
     nested = ["    " * depth + line for depth, line in enumerate(loops)]
     nested += ["    " * len(loops) + line for line in body]
-    return [*before, *nested] if mode == "plain" else [*before, "count = 0", *nested, "return count"]
+    return [*before, *nested] if mode == "plain" else [*before, "count = 0", *nested]
