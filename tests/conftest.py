@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+
 import pytest
 
 import gpuprop
@@ -9,6 +13,16 @@ import gpuprop
 BACKENDS = ["numpy", "cpu", pytest.param("gpu", marks=pytest.mark.gpu)]
 COMPILED = BACKENDS[1:]
 DTYPES = ["float16", "float32", "float64"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Kernels of all the suite's processes are kept together, and nowhere else."""
+    if not hasattr(config, "workerinput"):  # workers inherit it
+        os.environ["GPUPROP_CACHE"] = config.kernels = tempfile.mkdtemp(prefix="gpuprop-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(getattr(config, "kernels", ""), ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -118,18 +118,8 @@ def _backend(name: str) -> Backend:
 
         return GPUBackend()
     if name == "cpu":
-        try:
-            from gpuprop.backends.cpu.backend import CPUBackend
-        except ImportError as error:
-            raise DeviceUnavailableError(
-                f"Numba cannot be imported ({error}); mend: python -m pip install numba"
-            ) from error
-        import numba
+        from gpuprop.backends.cpu.backend import CPUBackend
 
-        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-            raise DeviceUnavailableError(
-                "Numba's compiler is switched off by NUMBA_DISABLE_JIT; mend: unset it, or set it to 0"
-            )
         return CPUBackend()
     from gpuprop.backends.numpy import NumPyBackend
 

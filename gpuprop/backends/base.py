@@ -122,6 +122,12 @@ class Backend(Library):
             Where it counts; without one, memory may be asked for.
         """
 
+    def compile(self, rule: Rule, arrays: Sequence[Any], modes: Sequence[Mode], finds: bool) -> None:
+        """Compile what `update` needs for arrays in these modes, and perhaps `find_rate`; write nothing.
+
+        By default nothing: what is compiled for a few elements is what the whole needs.
+        """
+
     @abstractmethod
     def clip_scales(
         self,

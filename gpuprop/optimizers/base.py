@@ -10,6 +10,7 @@ from gpuprop.backends.base import Capturing
 from gpuprop.backends.checks import check_array, checked, dtypes_of
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
+from gpuprop.optimizers.steps.ahead import compile_ahead
 from gpuprop.optimizers.steps.finding import found_at_once, with_rate
 from gpuprop.optimizers.steps.parts import part_of
 from gpuprop.optimizers.steps.stepping import Stepping
@@ -42,9 +43,7 @@ class Optimizer(Stepping):
         ValueError
             `x`, or an array among the bounds, cannot take part.
         """
-        if backend is not None and not isinstance(backend, Backend):
-            raise TypeError(f"backend is {backend!r}; it must be one that select_backend gave")
-        chosen = backend or backend_of(x)
+        chosen = self._chosen(x, backend)
         rule, x = self.rule, chosen.adopt("x", x, written=True)
         check_array(chosen, "x", x, written=True)
         starts: dict[str, Any] = {**self._starts(), "parameter_average": x}
@@ -62,6 +61,33 @@ class Optimizer(Stepping):
         if self._finds_rate:
             state._tuning = chosen.tuning(x)
         return state
+
+    def compile(self, x: Any, *, backend: Backend | None = None) -> None:
+        """Compile ahead what steps of such arrays need, so that the first takes no longer than others.
+
+        Parameters
+        ----------
+        x : array
+            Parameters as for `init`, or others of their dtype and layout; they are only read. Gradients are
+            taken to be arrays as ``empty_like(x)`` makes them.
+        backend : Backend, optional
+            As for `init`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `init`.
+
+        Notes
+        -----
+        A `learning_rate` that is a schedule is asked for the rate of the first step.
+        """
+        compile_ahead(self, x, self._chosen(x, backend))
+
+    def _chosen(self, x: Any, backend: Backend | None) -> Backend:
+        if backend is not None and not isinstance(backend, Backend):
+            raise TypeError(f"backend is {backend!r}; it must be one that select_backend gave")
+        return backend or backend_of(x)
 
     def step(self, x: Any, grad: Any, state: State, at: Any = None) -> None:
         """Update `x` and `state` in place.

@@ -127,14 +127,18 @@ class Groups:
         TypeError, ValueError
             An array is missing, is one too many, or cannot take part.
         """
-        given = self._named("arrays", arrays)
-        if missing := sorted(self.optimizers.keys() - given.keys()):
-            raise ValueError(f"arrays has no {missing[0]!r}; there must be one for each optimizer")
-        states = {}
+        given, states = self._all_named(arrays), {}
         for name, optimizer in self._stepping.items():
             with naming(name):
                 states[name] = optimizer.init(given[name], backend=backend)
         return GroupsState(self, states)
+
+    def compile(self, arrays: Mapping[str, Any], *, backend: Backend | None = None) -> None:
+        """Compile ahead what steps of such arrays need: see `Optimizer.compile`; for the rest as `init`."""
+        given = self._all_named(arrays)
+        for name, optimizer in self._stepping.items():
+            with naming(name):
+                optimizer.compile(given[name], backend=backend)
 
     def step(
         self,
@@ -227,6 +231,12 @@ class Groups:
             factor = joint_factor([b.norm(grad, skip) for b, grad, skip in each], self.clip_norm)
             scales = [sign * factor for sign in signs]
         return dict(zip(taken, scales, strict=True))
+
+    def _all_named(self, arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+        given = self._named("arrays", arrays)
+        if missing := sorted(self.optimizers.keys() - given.keys()):
+            raise ValueError(f"arrays has no {missing[0]!r}; there must be one for each optimizer")
+        return given
 
     def _named(self, what: str, given: Any) -> Mapping[str, Any]:
         if not isinstance(given, Mapping):

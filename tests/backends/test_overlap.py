@@ -9,7 +9,7 @@ from trial_rules import apply
 
 from gpuprop import Rule, select_backend
 from gpuprop.backends.cpu import threads as threading_of_steps
-from gpuprop.backends.cpu.memory import are_apart
+from gpuprop.backends.cpu.kernels.kernel import Array, Kernel, function_of
 from gpuprop.backends.gpu.layouts import at_a_glance
 from gpuprop.backends.spans import Span
 
@@ -116,6 +116,10 @@ def test_what_a_gpu_sees_at_a_glance(cupy, dtype):
 @pytest.mark.parametrize(("count", "reads", "addresses"), [(3, 1, 8), (3, 2, 8), (4, 2, 6)])
 def test_the_compiled_guard_is_what_it_says(count, reads, addresses):
     itemsize = 2
+    vectors = tuple((f"a{i}", Array("uint16", is_read=i < reads)) for i in range(count))
+    are_apart = function_of(Kernel("nothing", vectors, ("pass",), apart=count, reads=reads))
+    memory = np.zeros(addresses + 2 * itemsize, np.uint8)
+    assert memory.ctypes.data % itemsize == 0
     for sizes in {(2,) * count, (0,) * count, *permutations((2,) * (count - 1) + (1,))}:
         for at in product(range(addresses), repeat=count):
             covers = [set(range(a, a + n * itemsize)) for a, n in zip(at, sizes, strict=True)]
@@ -123,7 +127,8 @@ def test_the_compiled_guard_is_what_it_says(count, reads, addresses):
             for i, j in product(range(count), range(reads, count)):
                 is_x_its_gradient = (i, j) == (0, reads) and at[i] == at[j]
                 right &= i == j or is_x_its_gradient or not covers[min(i, j)] & covers[max(i, j)]
-            assert are_apart(at, sizes, (itemsize,) * count, itemsize, reads) == right, (at, sizes)
+            arrays = [np.ndarray(n, np.uint16, memory, a) for a, n in zip(at, sizes, strict=True)]
+            assert are_apart(*arrays) == right, (at, sizes)
 
 
 def spans(axes, offsets):

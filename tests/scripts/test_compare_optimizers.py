@@ -18,7 +18,9 @@ from objectives import Quadratic
 import gpuprop
 
 SCRIPT = Path(compare_optimizers.__file__)
-NO_GPU = {k: v for k, v in os.environ.items() if not k.startswith("GPUPROP_")} | {"CUDA_VISIBLE_DEVICES": ""}
+NO_GPU = {k: v for k, v in os.environ.items() if k == "GPUPROP_CACHE" or not k.startswith("GPUPROP_")} | {
+    "CUDA_VISIBLE_DEVICES": ""
+}
 PLANE = ["quadratic", "rosenbrock", "saddle"]
 
 

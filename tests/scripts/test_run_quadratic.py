@@ -17,7 +17,7 @@ from conftest import BACKENDS
 import gpuprop
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run_quadratic.py"
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("GPUPROP_")}
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k == "GPUPROP_CACHE" or not k.startswith("GPUPROP_")}
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 

@@ -7,17 +7,14 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 
-from gpuprop.backends.base import Backend, Mode, clip_factor
+from gpuprop.backends.base import Backend, DeviceUnavailableError, Mode, clip_factor
 from gpuprop.backends.checks import adopted, checked, dtypes_of, real_dtype
-from gpuprop.backends.cpu import reductions, threads
-from gpuprop.backends.cpu.intrinsics import converts_half
-from gpuprop.backends.cpu.layouts import Plan, RowPlan, are_alike, as_bits, plan_of, plan_of_rows
-from gpuprop.backends.cpu.lines import Layout
+from gpuprop.backends.cpu import passes, reductions, threads
+from gpuprop.backends.cpu.kernels import environment, kernel
+from gpuprop.backends.cpu.layouts import Plan, RowPlan, are_alike, as_bits
 from gpuprop.backends.cpu.loops import SERIAL_BYTES, Loops
-from gpuprop.backends.cpu.passes import passes
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
 
@@ -32,10 +29,20 @@ class CPUBackend(Backend):
     xp = np
 
     def __init__(self) -> None:
+        try:
+            # Where its code is kept, it was compiled with the Numba that is here.
+            kernel.prepare()
+        except ImportError as error:
+            raise DeviceUnavailableError(
+                f"Numba cannot be imported ({error}); mend: python -m pip install numba"
+            ) from error
+        if environment.compiler_is_off():
+            raise DeviceUnavailableError(
+                "Numba's compiler is switched off by NUMBA_DISABLE_JIT; mend: unset it, or set it to 0"
+            )
         self._plain = NumPyBackend()
         #: For contiguous arrays, by what is the same for all shapes.
         self._vectors: dict[tuple[Rule, str, Mode], Loops] = {}
-        self._find: Any = None
         self._plans: dict[tuple[Any, ...], Plan | RowPlan] = {}
 
     def empty_like(self, x: Any, dtype: np.dtype | None = None) -> Any:
@@ -47,7 +54,7 @@ class CPUBackend(Backend):
 
     def describe(self) -> str:
         n = threads.get_num_threads()
-        return f"{_cpu_name()}, {n} thread{'s' * (n > 1)}, Numba {numba.__version__}"
+        return f"{_cpu_name()}, {n} thread{'s' * (n > 1)}, Numba {environment.numba_version()}"
 
     def update(
         self,
@@ -87,14 +94,27 @@ class CPUBackend(Backend):
         x = arrays[len(rule.reads)]
         if not (_converts(x.dtype) and x.size and are_alike(arrays)):
             return None
-        real, mode = real_dtype(x.dtype), "plain" if skipped is None else "skip"
+        mode: Mode = "plain" if skipped is None else "skip"
         vectors = as_bits([array.ravel("K") for array in arrays])
         if x.dtype.kind == "c" and not rule.couples:
-            vectors = [vector.view(real) for vector in vectors]
-        layout = Layout(is_complex=vectors[len(rule.reads)].dtype.kind == "c")
-        compiled = passes(rule, real, mode, layout)
-        sums = compiled.run_steps(vectors, np.asarray(table, np.float64), steps, clock, skipped)
-        return np.array([reductions.exact_sum(blocks) for blocks in sums])
+            vectors = [vector.view(real_dtype(x.dtype)) for vector in vectors]
+        return passes.run(rule, x.dtype, mode, vectors, table, steps, clock, skipped)
+
+    def compile(self, rule: Rule, arrays: Sequence[Any], modes: Sequence[Mode], finds: bool) -> None:
+        for mode in modes:
+            plan = self._plan(mode, rule, arrays, None)
+            if plan is not None:
+                plan.loops.compile(arrays[0].nbytes)
+        dtype = real_dtype(arrays[0].dtype)
+        if (
+            finds and arrays[0].nbytes > SERIAL_BYTES
+        ):  # of few elements, what is done at once is another kernel
+            few = np.zeros(1, dtype if _converts(dtype) else np.float32)
+            reductions.sums_of_products(few, few)
+            reductions.law()
+
+    def _plan(self, mode: Mode, rule: Rule, arrays: Sequence[Any], rows: Any) -> Plan | RowPlan | None:
+        """The loops for such arrays, which are checked, from now on at once; None where there are none."""
 
     def _ran(
         self, mode: Mode, rule: Rule, arrays: Any, scalars: Any, clock: Any, counter: Any, rows: Any
@@ -103,21 +123,9 @@ class CPUBackend(Backend):
         arrays = adopted(self, rule, arrays)
         if self._ran_at_once(mode, rule, arrays, scalars, clock, counter, rows):
             return True
-        x = checked(self, rule, arrays, rows)[len(rule.reads)]
-        if not _converts(x.dtype) or arrays[0].size == 0:
+        plan = self._plan(mode, rule, arrays, rows)
+        if plan is None:
             return False
-        plan: Plan | RowPlan
-        if rows is None:
-            plan = plan_of(rule, mode, arrays)
-            is_vector = plan.is_flat and plan.axes is None
-        else:
-            plan, is_vector = plan_of_rows(rule, mode, arrays), False
-        if is_vector:
-            self._vectors[rule, x.dtype.char, mode] = plan.loops
-        else:
-            if len(self._plans) == MOST_PLANS:
-                self._plans.clear()
-            self._plans[_kind(rule, mode, arrays, rows)] = plan
         if not plan.loops.run(plan.views(arrays), scalars, clock, counter, checked=True, rows=rows):
             raise AssertionError(f"{rule} ran on nothing: its compiled checks refuse what Python's let pass")
         return True
@@ -164,13 +172,9 @@ class CPUBackend(Backend):
             return loops.run(views, scalars, clock, counter, rows=rows)
         except KeyError:  # not compiled yet: the full checks will tell
             return False
-        except TypeError as error:  # as of an array that is read-only
-            if "No matching definition" not in str(error):
-                raise
-            return False
 
     def survey(self, rows: np.ndarray) -> tuple[int, int, int]:
-        return reductions.survey_of_rows()(rows)
+        return reductions.survey_of_rows(rows)
 
     def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skips: Any, workspaces: Any) -> list[Any]:
         each = zip(grads, skips, strict=True)
@@ -209,17 +213,15 @@ class CPUBackend(Backend):
             if not (grad.flags.c_contiguous and last.flags.c_contiguous):
                 return None
             grad, last = grad.reshape(-1), last.reshape(-1)
-        self._find = self._find or reductions.find_at_once()
-        try:
-            return self._find(grad, last, tuning, step & 1, sign, grad.size, share, momentum, per_gradient)
-        except TypeError as error:  # as of complex numbers, or what is not aligned
-            if "No matching definition" not in str(error):
-                raise
+        if grad.dtype.char not in "fd":
             return None
+        find = reductions.find_at_once(grad.dtype.name)
+        scalars = (sign, grad.size, share, momentum, per_gradient)
+        return find(grad, last, tuning, step & 1, *scalars) or None
 
 
 def _converts(dtype: np.dtype) -> bool:
-    return dtype != np.float16 or converts_half()
+    return dtype != np.float16 or environment.converts_half()
 
 
 def _kind(rule: Rule, mode: Mode, arrays: Sequence[np.ndarray], rows: Any) -> tuple[Any, ...]:

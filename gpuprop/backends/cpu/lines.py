@@ -38,8 +38,9 @@ def element_lines(
 ) -> list[str]:
     """The loop over elements, vectorised where they are contiguous; `form` is that of 16-bit elements.
 
-    Complex numbers are elements here where `rule` couples their parts, and pairs of reals where not. Where it
-    `sums`, what is to be summed is left in ``values``.
+    Complex numbers are elements here where `rule` couples their parts, and pairs of reals where not. In a mode
+    that counts, ``count`` is how many results are not finite; where it `sums`, what is to be summed is left in
+    ``values``.
     """
     axes, counts = range(max(layout.axes, 1)), mode != "plain"
     at = f"[{', '.join(f'i{axis}' for axis in axes)}]"
@@ -88,7 +89,7 @@ def element_lines(
     x = f"array_{rule.writes[0]}"
     loops = ["    " * axis + f"for i{axis} in range({x}.shape[{axis}]):" for axis in axes]
     each = ["    " * len(axes) + line for line in each]
-    return [*before, *loops, *each, *(["return count"] if counts else [])]
+    return [*before, *loops, *each]
 
 
 def strided_lines(rule: Rule, mode: Mode, layout: Layout, arguments: Iterable[str]) -> list[str]:
@@ -114,10 +115,10 @@ def strided_lines(rule: Rule, mode: Mode, layout: Layout, arguments: Iterable[st
             fetch += [f"place = {place}", f"prefetch({array}, place)"]
             fetch += [f"prefetch({array}, place + length * {array}.itemsize - 1)"]
         if layout.in_rows:
-            vectors.append(f"carray(pointer({array}, {' + '.join(terms)}), (length * {parts},), {element})")
+            vectors.append(f"vector(pointer({array}, {' + '.join(terms)}), length * {parts}, {element})")
             continue
-        before += [f"at_{name} = memory_on_the_stack()", f"stride_{name} = {array}.strides[{last}]"]
-        before += [f"block_{name} = carray(at_{name}, ({BLOCK},), {item})"]
+        before += [f"at_{name} = memory_on_the_stack({BLOCK})", f"stride_{name} = {array}.strides[{last}]"]
+        before += [f"block_{name} = vector(at_{name}, {BLOCK}, {item})"]
         place = f"first_{name} + k * stride_{name}"
         if gathers and not outer:
             place = f"rows[start + k] * stride_{name}"
@@ -125,7 +126,7 @@ def strided_lines(rule: Rule, mode: Mode, layout: Layout, arguments: Iterable[st
             fetch.append(f"first_{name} = {' + '.join([*terms, f'start * stride_{name}'])}")
         if name not in rule.fresh:
             fetch += ["for k in range(size):", f"    block_{name}[k] = element_at({array}, {place})"]
-        vectors.append(f"carray(at_{name}, (size * {parts},), {element})")
+        vectors.append(f"vector(at_{name}, size * {parts}, {element})")
         if name in rule.writes and mode != "count":
             bring_back += ["for k in range(size):", f"    put_at({array}, {place}, block_{name}[k])"]
     others = [name for name in arguments if name not in (*arrays, "rows")]
@@ -133,29 +134,4 @@ def strided_lines(rule: Rule, mode: Mode, layout: Layout, arguments: Iterable[st
     body = [*fetch, call if mode == "plain" else f"count += {call}", *bring_back]
     nested = ["    " * depth + line for depth, line in enumerate(loops)]
     nested += ["    " * len(loops) + line for line in body]
-    return [*before, *nested] if mode == "plain" else [*before, "count = 0", *nested, "return count"]
-
-
-def steps_lines(rule: Rule, mode: Mode, layout: Layout, most: int) -> list[str]:
-    """``loop`` over blocks of so many elements, from ``start`` to ``stop``, each through all steps."""
-    arrays = [f"array_{name}" for name in rule.arrays]
-    couples = layout.is_complex and rule.couples
-    items = ["part" if couples and name in rule.reals else "item" for name in rule.arrays]
-    blocks = [
-        f"carray(pointer({array}, begin * {array}.itemsize), (size,), {item})"
-        for array, item in zip(arrays, items, strict=True)
-    ]
-    scalars = [f"table[row, {place}]" for place in range(len(rule.scalars))]
-    more = ["counter"] * (mode != "plain") + ["values"] * bool(rule.total)
-    call = f"loop({', '.join([*blocks, *scalars, *more])})"
-    return [
-        *[f"values = empty({most}, real)"] * bool(rule.total),
-        f"length = {arrays[0]}.shape[0]",
-        "for block in range(start, stop):",
-        f"    begin = block * {most}",
-        f"    size = min({most}, length - begin)",
-        "    for step in range(steps):",
-        "        row = min(step, table.shape[0] - 1)",
-        f"        {call if mode == 'plain' else f'advance(counter, 0, {call})'}",
-        *["        sums[step, block] = total_of(values, size)"] * bool(rule.total),
-    ]
+    return [*before, *nested] if mode == "plain" else [*before, "count = 0", *nested]

@@ -1,103 +1,123 @@
-"""Several steps in one pass over memory, and sums over all elements from the same pass."""
+"""Several steps in one pass over memory, and sums over all elements from the same pass.
+
+A block of each array goes through all steps before the next one, and stays in the cache meanwhile.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property, partial
-from itertools import pairwise
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from numba import types
 
 from gpuprop.backends.base import Mode
+from gpuprop.backends.checks import compute_dtype, real_dtype
 from gpuprop.backends.cpu import threads
-from gpuprop.backends.cpu.lines import VECTOR, Layout, element_lines, steps_lines
-from gpuprop.backends.cpu.loops import MOST_THREADS, SERIAL_BYTES, Loops
+from gpuprop.backends.cpu.kernels.kernel import Array, Function, Kernel, function_of
+from gpuprop.backends.cpu.lines import Layout, element_lines
+from gpuprop.backends.cpu.loops import SERIAL_BYTES
 from gpuprop.backends.cpu.pool import run_in_pool
+from gpuprop.backends.cpu.reductions import exact_sum
 from gpuprop.rules import Rule
 
-#: Elements that are taken through all steps before others, and summed by themselves: they stay in the cache.
+#: Elements of a block, which are also summed by themselves.
 BLOCK = 4096
 
 
-class Passes(Loops):
-    """`Loops` over vectors that have been checked; each block of them goes through all steps.
+def run(
+    rule: Rule, dtype: np.dtype, mode: Mode, vectors: Sequence[Any], table: Any, steps: int, clock: Any,
+    skipped: Any,
+) -> np.ndarray:  # fmt: skip
+    """As `Backend.run_at_once`, on checked vectors of arrays of `dtype`.
 
-    Of complex numbers, where their parts go together; others are twice as many reals.
+    Complex numbers are such where their parts go together, and else twice as many reals.
     """
-
-    def run_steps(
-        self, arrays: Sequence[Any], table: Any, steps: int, clock: Any, counter: Any
-    ) -> np.ndarray:
-        """So many steps, each by its row of a table, the last of which is for all behind it.
-
-        What comes back is, for each step, the sums over blocks of what `rule` totals.
-        """
-        blocks = -(-len(arrays[0]) // BLOCK)
-        sums = np.empty((steps, blocks if self._rule.total else 0))
-        arguments = (*arrays, *(() if counter is None else (counter,)), table, sums, steps)
-        workers = min(threads.get_num_threads(), blocks)
-        if workers <= 1 or arrays[0].nbytes * steps <= SERIAL_BYTES:
-            self.serial_pass(*arguments, clock, blocks)
-        elif threads.parallel_layer_is_safe():
-            self.parallel_pass(*arguments, clock, blocks, min(workers, MOST_THREADS))
-        else:
-            edges = [blocks * worker // workers for worker in range(workers + 1)]
-            parts = [partial(self.part_of_pass, *arguments, *edge) for edge in pairwise(edges)]
-            run_in_pool(parts, clock, steps=steps)
-        return sums
-
-    @cached_property
-    def part_of_pass(self) -> Callable[..., None]:
-        """All steps of some of the blocks."""
-        lines = steps_lines(self._rule, self._mode, self._layout, BLOCK)
-        return self._compile_pass("part_of_pass", lines, ("start", "stop"))
-
-    @cached_property
-    def serial_pass(self) -> Callable[..., None]:
-        lines = ["advance(clock, 0, steps)", self._call_of_part("0, blocks"), "advance(clock, 1, steps)"]
-        return self._compile_pass("serial_pass", lines, ("blocks",), self._clock)
-
-    @cached_property
-    def parallel_pass(self) -> Callable[..., None]:
-        lines = [
-            "advance(clock, 0, steps)",
-            "before = get_num_threads()",
-            "set_num_threads(threads)",
-            "for chunk in prange(threads):",
-            f"    {self._call_of_part('chunk * blocks // threads, (chunk + 1) * blocks // threads')}",
-            "set_num_threads(before)",
-            "advance(clock, 1, steps)",
-        ]
-        return self._compile_pass("parallel_pass", lines, ("blocks", "threads"), self._clock)
-
-    def _call_of_part(self, part: str) -> str:
-        return f"part_of_pass({', '.join(self._arguments_of('part_of_pass'))}, {part})"
-
-    def _compile_pass(
-        self, name: str, lines: Sequence[str], numbers: tuple[str, ...], more: dict[str, Any] | None = None
-    ) -> Callable[..., None]:
-        more = (more or {}) | dict.fromkeys(numbers, types.int64)
-        return self._compile(name, lines, more, returns=types.void)
-
-    def _arguments_of(self, name: str) -> dict[str, Any]:
-        if name == "loop":
-            values = {"values": types.Array(self._real, 1, "C")} if self._rule.total else {}
-            return self._arguments | values
-        kept = {n: kind for n, kind in self._arguments.items() if not n.startswith("scalar_")}
-        numbers = types.Array(types.float64, 2, "C")
-        return kept | {"table": numbers, "sums": numbers, "steps": types.int64}
-
-    def _loop_lines(self) -> list[str]:
-        return element_lines(self._rule, self._mode, self._format, self._layout, sums=bool(self._rule.total))
-
-    @property
-    def _alike(self) -> Callable[..., Loops]:
-        return passes
+    blocks = -(-len(vectors[0]) // BLOCK)
+    sums = np.empty((steps, blocks if rule.total else 0))
+    workers = min(threads.get_num_threads(), blocks)
+    if vectors[0].nbytes * steps <= SERIAL_BYTES:
+        workers = 1
+    counter = () if skipped is None else (skipped,)
+    room = (np.empty((workers, BLOCK), compute_dtype(real_dtype(dtype))),) if rule.total else ()
+    table = np.asarray(table, np.float64)
+    call = partial(_kernel(rule, dtype, mode), *vectors, *counter, *room, table, sums, steps, clock, True)
+    if workers == 1:
+        call(0, 1, 0)
+    elif threads.parallel_layer_is_safe():
+        call(0, workers, workers)
+    else:
+        run_in_pool([partial(call, worker, workers, 0) for worker in range(workers)], clock, steps=steps)
+    return np.array([exact_sum(of_blocks) for of_blocks in sums]) if rule.total else sums
 
 
 @cache
-def passes(rule: Rule, dtype: np.dtype, mode: Mode, layout: Layout = VECTOR) -> Passes:
-    """The same object for the same arguments, so that nothing is compiled twice."""
-    return Passes(rule, dtype, mode, layout)
+def _kernel(rule: Rule, dtype: np.dtype, mode: Mode) -> Callable[..., Any]:
+    couples, part = dtype.kind == "c" and rule.couples, real_dtype(dtype)
+    real: Any = compute_dtype(part)
+    real = real.name
+    item = "uint16" if part.itemsize == 2 else dtype.name if couples else part.name
+    # Of whole numbers that are complex, some arrays are real.
+    of_parts = rule.reals if couples else ()
+    arrays = tuple(
+        (f"array_{n}", Array(real if n in of_parts else item, is_read=n in rule.reads)) for n in rule.arrays
+    )
+    counter = (("counter", Array("int64")),) * (mode != "plain")
+    room = (("room", Array(real, 2)),) * bool(rule.total)
+    numbers = (
+        ("table", Array("float64", 2, is_read=True)),
+        ("sums", Array("float64", 2)),
+        ("steps", "int64"),
+    )
+    values = ("values",) * bool(rule.total)
+    scalars = tuple(f"scalar_{name}" for name in rule.scalars)
+    names = tuple(name for name, _ in arrays)
+    form = {"float16": "_half", "bfloat16": "_brain"}.get(part.name, "")
+    lines = element_lines(rule, mode, form, Layout(is_complex=couples), sums=bool(rule.total))
+    loop = Function("loop", (*names, *scalars, *values), (*lines, *["return count"] * (mode != "plain")))
+    return function_of(
+        Kernel(
+            f"{rule.name}_pass",
+            (*arrays, *counter, *room, *numbers, ("clock", Array("int64"))),
+            tuple(_lines(rule, mode, of_parts)),
+            apart=len(arrays),
+            reads=len(rule.reads),
+            real=real,
+            whole="int32" if real == "float32" else "int64",
+            item=item,
+            functions=(loop, _TOTAL) if rule.total else (loop,),
+        )
+    )
+
+
+#: Free to add in any order, and so to vectorise; the order is that of the one compiled code.
+_TOTAL = Function(
+    "total_of",
+    ("values",),
+    ("total = 0.0", "for i in range(values.size):", "    total += float64(values[i])", "return total"),
+    fast=("reassoc",),
+)
+
+
+def _lines(rule: Rule, mode: Mode, of_parts: Sequence[str]) -> list[str]:
+    """``loop`` over the blocks of a chunk, each through all steps."""
+    first = f"array_{rule.arrays[0]}"
+    kinds = {name: "part" if name in of_parts else "item" for name in rule.arrays}
+    vectors = [
+        f"vector(pointer(array_{name}, begin * array_{name}.itemsize), size, {kind})"
+        for name, kind in kinds.items()
+    ]
+    scalars = [f"table[row, {place}]" for place in range(len(rule.scalars))]
+    call = f"loop({', '.join([*vectors, *scalars, *['values'] * bool(rule.total)])})"
+    return [
+        f"blocks = ({first}.size + {BLOCK - 1}) // {BLOCK}",
+        "for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):",
+        f"    begin = block * {BLOCK}",
+        f"    size = min({BLOCK}, {first}.size - begin)",
+        *[f"    values = vector(pointer(room, chunk * {BLOCK} * room.itemsize), size, real)"]
+        * bool(rule.total),
+        "    for step in range(steps):",
+        "        row = min(step, table.shape[0] - 1)",
+        f"        {call if mode == 'plain' else f'advance(counter, 0, {call})'}",
+        *["        sums[step, block] = total_of(values)"] * bool(rule.total),
+    ]

@@ -17,10 +17,8 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.core.compiler_lock import global_compiler_lock
 
-from gpuprop.backends.cpu.intrinsics import advance, load
+from gpuprop.backends.cpu.kernels.kernel import Array, Kernel, function_of
 
 _call = partial.__call__
 _jobs: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
@@ -102,22 +100,21 @@ def _helpers(wanted: int) -> int:
         return min(_threads, wanted)
 
 
+_NUMBERS = Array("int64")
+_ADD = Kernel(
+    "add", (("numbers", _NUMBERS), ("place", "int64"), ("by", "int64")), ("advance(numbers, place, by)",)
+)
+_FINISH = Kernel(
+    "finish",
+    (("running", _NUMBERS), ("numbers", _NUMBERS), ("by", "int64")),
+    ("while load(running) != 0:", "    pass", "advance(numbers, 1, by)"),
+)
+
+
 @cache
-def _compiled() -> tuple[Callable[..., None], ...]:
+def _compiled() -> tuple[Callable[..., bool], ...]:
     """To add to one of an array of numbers; and to wait until `running` is 0, and then tell the clock."""
-    numbers = types.Array(types.int64, 1, "C")
-
-    @njit(types.void(numbers, types.int64, types.int64), nogil=True)
-    def add(array, place, number):
-        advance(array, place, number)  # type: ignore[call-arg]
-
-    @njit(types.void(numbers, numbers, types.int64), nogil=True)
-    def finish(running, clock, steps):
-        while load(running) != 0:  # type: ignore[call-arg]
-            pass
-        advance(clock, 1, steps)  # type: ignore[call-arg]
-
-    return add, finish
+    return function_of(_ADD), function_of(_FINISH)
 
 
 def _after_fork_in_child() -> None:
@@ -128,9 +125,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-    # Held across a fork, the lock around compiling is free in the child, whatever other threads do.
-    os.register_at_fork(
-        before=global_compiler_lock.acquire,
-        after_in_parent=global_compiler_lock.release,
-        after_in_child=global_compiler_lock.release,
-    )

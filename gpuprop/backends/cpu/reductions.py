@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
-from itertools import pairwise
 from typing import Any
 
-import numba
 import numpy as np
-from numba import njit, types
 
 from gpuprop.backends.cpu import threads
-from gpuprop.backends.cpu.intrinsics import FUNCTIONS, as_it_is, from_brain, from_half
+from gpuprop.backends.cpu.kernels.kernel import Arguments, Array, Function, Kernel, function_of
 from gpuprop.backends.cpu.loops import SERIAL_BYTES
 from gpuprop.backends.cpu.pool import run_in_pool
 from gpuprop.rules import LAW
@@ -23,9 +20,15 @@ from gpuprop.rules.arithmetic import PREFIX
 #: added exactly.
 BLOCK = 2**12
 
+#: What is added up of an element `v`, or of two, `v` and `w`.
+_SQUARE = ("v * v",)
+_FINITE_SQUARE = ("v * v if v - v == v - v else 0.0",)
+_PRODUCTS = ("v * w", "fabs(v * w)", "v * v")
+_FINITE_PRODUCTS = tuple(f"({term} if {term} - {term} == 0.0 else 0.0)" for term in _PRODUCTS)
+
 
 def sum_of_squares(array: np.ndarray, finite_only: bool = False) -> float:
-    return _sums(_finite_square if finite_only else _square, (array,))[0]
+    return _sums(_FINITE_SQUARE if finite_only else _SQUARE, (array,))[0]
 
 
 def sums_of_products(one: np.ndarray, other: np.ndarray) -> tuple[float, ...]:
@@ -33,36 +36,44 @@ def sums_of_products(one: np.ndarray, other: np.ndarray) -> tuple[float, ...]:
 
     What is not finite is left out.
     """
-    sums = _sums(_products, (one, other))
-    return sums if all(map(math.isfinite, sums)) else _sums(_finite_products, (one, other))
+    sums = _sums(_PRODUCTS, (one, other))
+    return sums if all(map(math.isfinite, sums)) else _sums(_FINITE_PRODUCTS, (one, other))
 
 
-def _sums(terms: Any, arrays: tuple[np.ndarray, ...]) -> tuple[float, ...]:
+def _sums(terms: tuple[str, ...], arrays: tuple[np.ndarray, ...]) -> tuple[float, ...]:
     first = arrays[0]
-    kind = first.dtype.name if first.dtype.itemsize == 2 else ""
-    one, blocks, parallel, strided = _compiled(terms, kind)
+    if not all(a.flags.aligned and a.dtype.isnative and a.dtype == first.dtype for a in arrays):
+        # As they come before a step is refused for them.
+        arrays = tuple(np.array(a, first.dtype.newbyteorder("=")) for a in arrays)
+        first = arrays[0]
+    is_short = first.dtype.itemsize == 2
     views = [array.view(np.ndarray) for array in arrays]
-    views = [view.view(np.uint16) for view in views] if kind else views
+    views = [view.view(np.uint16) for view in views] if is_short else views
     if all(view.flags.f_contiguous for view in views):
         views = [view.T for view in views]
     if not all(view.flags.c_contiguous for view in views):
         if len(views) == 1:
-            return strided(*views)
+            sums = np.empty(1)
+            _run(_sum_of_strided(terms, first.dtype.name, first.ndim), *views, sums)
+            return (float(sums[0]),)
         views = [np.ascontiguousarray(view) for view in views]
-    vectors = tuple(view.reshape(-1) for view in views)
-    count = -(-first.size // BLOCK)
-    if count <= 1:
-        return one(vectors)
-    sums = np.empty((count, len(one(tuple(vector[:0] for vector in vectors)))))
+    vectors = [view.reshape(-1) for view in views]
+    count = max(-(-first.size // BLOCK), 1)
+    sums = np.empty(count * len(terms))
+    call = partial(_run, _sums_of_blocks(terms, first.dtype.name), *vectors, sums)
     workers = min(threads.get_num_threads(), count)
     if workers == 1 or first.nbytes <= SERIAL_BYTES:
-        blocks(vectors, sums, 0, count)
+        call()
     elif threads.parallel_layer_is_safe():
-        parallel(vectors, sums, min(workers, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        call(True, 0, workers, workers)
     else:
-        edges = [count * worker // workers for worker in range(workers + 1)]
-        run_in_pool([partial(blocks, vectors, sums, *part) for part in pairwise(edges)])
-    return tuple(map(exact_sum, sums.T))
+        run_in_pool([partial(call, True, worker, workers, 0) for worker in range(workers)])
+    return tuple(map(exact_sum, sums.reshape(-1, len(terms)).T)) if count > 1 else tuple(sums.tolist())
+
+
+def _run(call: Callable[..., bool], *arguments: Any) -> None:
+    if not call(*arguments):
+        raise AssertionError("a reduction ran on nothing: an array is not what the checks have let pass")
 
 
 def exact_sum(sums: np.ndarray) -> float:
@@ -74,156 +85,159 @@ def exact_sum(sums: np.ndarray) -> float:
             return float(np.sum(sums))
 
 
+def _item(dtype: str) -> tuple[str, str]:
+    """Of elements: what they are to Numba, and how an element `{}` becomes a float64."""
+    ways = {"float16": "load_half", "bfloat16": "load_brain"}
+    return ("uint16", f"float64({ways[dtype]}({{}}))") if dtype in ways else (dtype, "float64({})")
+
+
+def _block(name: str, terms: Sequence[str], dtype: str) -> Function:
+    """The sums of terms of one block of a vector, or two.
+
+    They are free to be added in any order, and so to be vectorised; the order is that of the compiled code.
+    """
+    names, load = _names(terms), _item(dtype)[1]
+    lines = [f"total_{i} = 0.0" for i in range(len(terms))]
+    lines.append(f"for i in range({names[0]}.size):")
+    lines += [f"    {value} = {load.format(f'{n}[i]')}" for value, n in zip("vw", names, strict=False)]
+    lines += [f"    total_{i} += {term}" for i, term in enumerate(terms)]
+    totals = "".join(f"total_{i}, " for i in range(len(terms)))
+    return Function(name, names, (*lines, f"return ({totals})"), fast=("reassoc",))
+
+
+def _names(terms: Sequence[str]) -> tuple[str, ...]:
+    return ("one", "other") if len(terms) > 1 else ("one",)
+
+
+def _call_of_block(name: str, names: Sequence[str]) -> str:
+    parts = [f"vector(pointer({n}, begin * {n}.itemsize), size, item)" for n in names]
+    return f"sums_of = {name}({', '.join(parts)})"
+
+
+_SIZE = f"size = min(one.size - begin, {BLOCK})"
+
+
 @cache
-def _compiled(terms: Any, kind: str) -> tuple[Callable[..., Any], ...]:
-    """Sums of one block, of some, of all in parallel, and of a strided array."""
-    load = {"float16": from_half, "bfloat16": from_brain}.get(kind, as_it_is)
-    pairs = terms in (_products, _finite_products)
-
-    # Free to add in any order, and so to vectorise; the order is that of the one compiled code.
-    if pairs:
-
-        @njit(nogil=True, fastmath={"reassoc"})
-        def one(arrays):
-            a, b = arrays
-            products, sizes, squares = 0.0, 0.0, 0.0
-            for i in range(a.size):
-                product, size, square = terms(np.float64(load(a[i])), np.float64(load(b[i])))
-                products += product
-                sizes += size
-                squares += square
-            return products, sizes, squares
-
-    else:
-
-        @njit(nogil=True, fastmath={"reassoc"})
-        def one(arrays):
-            (a,) = arrays
-            total = 0.0
-            for i in range(a.size):
-                total += terms(np.float64(load(a[i])))
-            return (total,)
-
-    @njit(nogil=True)
-    def blocks(arrays, sums, start, stop):
-        for b in range(start, stop):
-            begin, end = b * BLOCK, (b + 1) * BLOCK
-            if pairs:
-                part = one((arrays[0][begin:end], arrays[1][begin:end]))
-            else:
-                part = one((arrays[0][begin:end],))
-            for i in range(len(part)):
-                sums[b, i] = part[i]
-
-    @njit(nogil=True, parallel=True)
-    def parallel(arrays, sums, workers):
-        before = numba.get_num_threads()
-        numba.set_num_threads(workers)
-        for b in numba.prange(len(sums)):
-            blocks(arrays, sums, b, b + 1)
-        numba.set_num_threads(before)
-
-    @njit(nogil=True)
-    def strided(values):
-        total, block, left = 0.0, 0.0, BLOCK
-        for value in values.flat:
-            block += terms(np.float64(load(value)))
-            left -= 1
-            if left == 0:
-                total, block, left = total + block, 0.0, BLOCK
-        return (total + block,)
-
-    return one, blocks, parallel, strided
+def _sums_of_blocks(terms: tuple[str, ...], dtype: str) -> Callable[..., Any]:
+    names, item = _names(terms), _item(dtype)[0]
+    lines = [
+        f"count = sums.size // {len(terms)}",
+        "for block in range(chunk * count // chunks, (chunk + 1) * count // chunks):",
+        f"    begin = block * {BLOCK}",
+        f"    {_SIZE}",
+        f"    {_call_of_block('sums_of_block', names)}",
+        *(f"    sums[block * {len(terms)} + {i}] = sums_of[{i}]" for i in range(len(terms))),
+    ]
+    arrays = [(name, Array(item, is_read=True)) for name in names]
+    arguments = (*arrays, ("sums", Array("float64")))
+    functions = (_block("sums_of_block", terms, dtype),)
+    return function_of(Kernel("sums", arguments, tuple(lines), item=item, functions=functions))
 
 
-@njit
-def _square(v):
-    return v * v
+@cache
+def _sum_of_strided(terms: tuple[str, ...], dtype: str, axes: int) -> Callable[..., Any]:
+    item, load = _item(dtype)
+    lines = (
+        f"total, block, left = 0.0, 0.0, {BLOCK}",
+        "for value in one.flat:",
+        f"    v = {load.format('value')}",
+        f"    block += {terms[0]}",
+        "    left -= 1",
+        "    if left == 0:",
+        f"        total, block, left = total + block, 0.0, {BLOCK}",
+        "sums[0] = total + block",
+    )
+    array = Array(item, axes, is_contiguous=False, is_read=True)
+    return function_of(Kernel("strided_sum", (("one", array), ("sums", Array("float64"))), lines))
 
 
-@njit
-def _finite_square(v):
-    return v * v if v - v == v - v else 0.0
+_LAW_ARGUMENTS: Arguments = (
+    ("tuning", Array("float64", 2)), ("row", "int64"), ("sign", "float64"),
+    *((name, "float64") for name in LAW.scalars),
+)  # fmt: skip
 
 
-@njit
-def _products(a, b):
-    return a * b, abs(a * b), a * a
-
-
-@njit
-def _finite_products(a, b):
-    product, square = a * b, a * a
-    product = product if product - product == 0.0 else 0.0
-    return product, abs(product), square if square - square == 0.0 else 0.0
+def _lines_of_law() -> list[str]:
+    """`LAW` of sums, the two rows of a tuning, which of them counts, the sign of products, and scalars."""
+    products = LAW.reads[0]
+    lines = [f"{products} = sign * {products}"]
+    lines += [f"{PREFIX}{name} = {name}" for name in (*LAW.reads[:3], *LAW.scalars)]
+    lines += [f"{PREFIX}{name} = tuning[row, {i}]" for i, name in enumerate(LAW.reads[3:])]
+    lines += [f"{target} = {value}" for target, value, _ in LAW.assignments]
+    lines += [f"tuning[1 - row, {i}] = {PREFIX}{name}" for i, name in enumerate(LAW.writes[:3])]
+    return lines + [f"result({i}, {PREFIX}{name})" for i, name in enumerate(LAW.writes[3:])]
 
 
 @cache
 def law() -> Callable[..., tuple[float, float]]:
-    """`LAW` of sums, the two rows of a tuning, which of them counts, the sign of products, and scalars."""
-    lines = [f"{PREFIX}{name} = {name}" for name in (*LAW.reads[:3], *LAW.scalars)]
-    lines += [f"{PREFIX}{name} = tuning[row, {i}]" for i, name in enumerate(LAW.reads[3:])]
-    lines += [f"{target} = {value}" for target, value, _ in LAW.assignments]
-    lines += [f"tuning[1 - row, {i}] = {PREFIX}{name}" for i, name in enumerate(LAW.writes[:3])]
-    head = f"def law({', '.join(LAW.reads[:3])}, tuning, row, sign, {', '.join(LAW.scalars)}):"
-    head += "\n    products = sign * products"
-    source = "\n    ".join([head, *lines, f"return {', '.join(PREFIX + n for n in LAW.writes[3:])}"])
-    namespace = {**FUNCTIONS, "real": types.float64}
-    exec(compile(source, "<gpuprop law>", "exec"), namespace)
-    numbers: Any = types.Array(types.float64, 2, "C")
-    scalars = [types.float64] * len(LAW.scalars)
-    arguments = [*[types.float64] * 3, numbers, types.int64, types.float64, *scalars]
-    signature = types.UniTuple(types.float64, 2)(*arguments)
-    return njit(signature, nogil=True, error_model="numpy")(namespace["law"])
+    """Of sums, a tuning, its row that counts, the sign of products, and the scalars of `LAW`."""
+    sums: Arguments = tuple((name, "float64") for name in LAW.reads[:3])
+    return function_of(Kernel("law", (*sums, *_LAW_ARGUMENTS), tuple(_lines_of_law()), results=2))
 
 
 @cache
-def find_at_once() -> Callable[..., tuple[float, float]]:
+def find_at_once(dtype: str) -> Callable[..., Any]:
     """The sums of products of two vectors and the law in one call, on one thread; for the rest as `law`."""
-    one, finite, law_of = _compiled(_products, "")[0], _compiled(_finite_products, "")[0], law()
-
-    def find(grad, last, tuning, row, sign, count, share, momentum, per_gradient):
-        products, sizes, squares = 0.0, 0.0, 0.0
-        for start in range(0, len(grad), BLOCK):
-            vectors = grad[start : start + BLOCK], last[start : start + BLOCK]
-            product, size, square = one(vectors)
-            if not (math.isfinite(size) and math.isfinite(square)):
-                product, size, square = finite(vectors)
-            products, sizes, squares = products + product, sizes + size, squares + square
-        return law_of(products, sizes, squares, tuning, row, sign, count, share, momentum, per_gradient)
-
-    numbers: Any = types.Array(types.float64, 2, "C")
-    scalars = [numbers, types.int64, *[types.float64] * 5]
-    vectors = [types.Array(real, 1, "C", readonly=True) for real in (types.float32, types.float64)]
-    returns = types.UniTuple(types.float64, 2)
-    return njit([returns(vector, vector, *scalars) for vector in vectors], nogil=True)(find)
+    array, names, sums = Array(dtype, is_read=True), _names(_PRODUCTS), LAW.reads[:3]
+    terms = {"sums_of_block": _PRODUCTS, "sums_of_finite": _FINITE_PRODUCTS}
+    lines = [
+        *(f"{name} = 0.0" for name in sums),
+        f"for begin in range(0, one.size, {BLOCK}):",
+        f"    {_SIZE}",
+        f"    {_call_of_block('sums_of_block', names)}",
+        "    if not (isfinite(sums_of[1]) and isfinite(sums_of[2])):",
+        f"        {_call_of_block('sums_of_finite', names)}",
+        *(f"    {name} += sums_of[{i}]" for i, name in enumerate(sums)),
+        *_lines_of_law(),
+    ]
+    functions = tuple(_block(name, each, dtype) for name, each in terms.items())
+    arguments: Arguments = (*((name, array) for name in names), *_LAW_ARGUMENTS)
+    return function_of(Kernel("find", arguments, tuple(lines), results=2, item=dtype, functions=functions))
 
 
-@cache
-def survey_of_rows() -> Callable[..., tuple[int, int, int]]:
-    """The place of one that is there twice, or -1, beside the least and the most."""
-    rows: Any = types.Array(types.int64, 1, "C", readonly=True)
-    return njit(types.UniTuple(types.int64, 3)(rows), nogil=True)(_survey)
-
-
-def _survey(rows):
-    least = most = rows[0]
-    is_ascending = True
-    for i in range(1, len(rows)):
-        is_ascending = is_ascending and rows[i] > rows[i - 1]
-        least, most = min(least, rows[i]), max(most, rows[i])
+def survey_of_rows(rows: np.ndarray) -> tuple[int, int, int]:
+    """The least and the most of some integers, and the place of one that is there twice, or -1."""
+    found = np.empty(3, np.int64)
+    _run(_ends(), rows, found)
+    least, most, is_ascending = found.tolist()
     if is_ascending:
         return least, most, -1
-    # Places by the hash of what is there, 0 for none; by the multiplier of Fibonacci hashing.
-    bits = 4
-    while (1 << bits) < 2 * len(rows):
-        bits += 1
-    places, last = np.zeros(1 << bits, np.int64), (1 << bits) - 1
-    for i in range(len(rows)):
-        at = np.int64((np.uint64(rows[i]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
-        while places[at]:
-            if rows[places[at] - 1] == rows[i]:
-                return least, most, i
-            at = (at + 1) & last
-        places[at] = i + 1
-    return least, most, -1
+    # Places by the hash of what is there, 0 for none.
+    places = np.zeros(1 << max(4, (2 * len(rows) - 1).bit_length()), np.int64)
+    return least, most, int(_twice()(rows, places, 64 - (len(places).bit_length() - 1))[0])
+
+
+_ROWS = ("rows", Array("int64", is_read=True))
+
+
+@cache
+def _ends() -> Callable[..., bool]:
+    lines = (
+        "least = most = rows[0]",
+        "is_ascending = 1",
+        "for i in range(1, len(rows)):",
+        "    is_ascending = is_ascending if rows[i] > rows[i - 1] else 0",
+        "    least, most = min(least, rows[i]), max(most, rows[i])",
+        "found[0], found[1], found[2] = least, most, is_ascending",
+    )
+    return function_of(Kernel("ends", (_ROWS, ("found", Array("int64"))), lines))
+
+
+@cache
+def _twice() -> Callable[..., tuple[float]]:
+    lines = (  # by the multiplier of Fibonacci hashing
+        "last, found = len(places) - 1, -1",
+        "for i in range(len(rows)):",
+        "    at = int64((uint64(rows[i]) * uint64(0x9E3779B97F4A7C15)) >> uint64(shift))",
+        "    while places[at] and found < 0:",
+        "        if rows[places[at] - 1] == rows[i]:",
+        "            found = i",
+        "        at = (at + 1) & last",
+        "    if found >= 0:",
+        "        break",
+        "    places[at] = i + 1",
+        "result(0, float64(found))",
+    )
+    return function_of(
+        Kernel("twice", (_ROWS, ("places", Array("int64")), ("shift", "int64")), lines, results=1)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from functools import cache
 from operator import index
 
+#: Numba's names for what lets us use OpenMP.
+_LAYERS = ("default", "omp", "threadsafe", "safe", "forksafe", "tbb")
 _VARIABLE = "GPUPROP_NUM_THREADS"
 _chosen: int | None = None
 _PROCESS = os.getpid()  # another one has been forked from this, by whatever means
@@ -71,26 +74,28 @@ def available_cpus() -> int:
 
 
 def parallel_layer_is_safe() -> bool:
-    """Whether Numba's own parallel loops may run in this process.
+    """Whether loops may run on OpenMP's threads in this process.
 
-    They may with OpenMP or TBB. GNU OpenMP ends a forked child that enters it, and Numba's
-    ``workqueue`` aborts the process when two threads enter it, so those go to a pool of threads.
+    GNU OpenMP ends or blocks a forked child that enters it, so that goes to a pool of threads.
     """
-    return os.getpid() == _PROCESS and _layer() in ("omp", "tbb")
+    return os.getpid() == _PROCESS and _openmp()
 
 
 @cache
-def _layer() -> str:
-    import numba
-
-    if _LOADED_BEFORE:
-        return "unknown"
+def _openmp() -> bool:
+    """Load GNU OpenMP; False where it is not there, or not wanted."""
+    if _LOADED_BEFORE or os.environ.get("NUMBA_THREADING_LAYER", "default") not in _LAYERS:
+        return False
     with _passive_waiting():
         try:
-            numba.get_num_threads()  # loads the layer, which is unknown until then
-            return numba.threading_layer()
-        except ValueError:  # NUMBA_THREADING_LAYER asks for one that is not there
-            return "none"
+            library = ctypes.CDLL("libgomp.so.1")
+        except OSError:
+            return False
+    from gpuprop.backends.cpu.kernels.kernel import openmp  # not as the package is imported
+
+    names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+    openmp[:] = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in names]
+    return True
 
 
 @contextmanager

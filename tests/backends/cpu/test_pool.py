@@ -104,7 +104,8 @@ def test_many_chunks_for_the_counters_are_no_more_threads(monkeypatch, threads, 
     monkeypatch.setattr(
         loops, "run_in_pool", lambda tasks, clock, workers: used.append((len(tasks), workers))
     )
-    monkeypatch.setattr(loops.threads, "parallel_layer_is_safe", lambda: not pooled_too)
+    if pooled_too:
+        monkeypatch.setattr(loops.threads, "parallel_layer_is_safe", lambda: False)
     threads(1)
     x = np.ones(SIZE)
     optimizer = RMSProp(nonfinite="skip")

@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import math
-import platform
-from functools import cache
-from typing import Any
 
-import llvmlite.binding
-import numba
-import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from gpuprop.backends.cpu import memory
-
-
-@cache
-def converts_half() -> bool:
-    """Whether the processor that Numba compiles for has instructions for it: without, LLVM would
-    call functions that are not there."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return True
-    config: Any = numba.config
-    if config.CPU_NAME:
-        return "+f16c" in (config.CPU_FEATURES or "")
-    return bool(llvmlite.binding.get_host_cpu_features().get("f16c"))
+from gpuprop.backends.cpu.kernels import memory
 
 
 @intrinsic
@@ -119,36 +101,23 @@ def square(a):
     return a * a
 
 
-# Free to add in any order, and so to vectorise; the order is that of the one compiled code.
-@njit(fastmath={"reassoc"})
-def total_of(values, size):
-    total = 0.0
-    for i in range(size):
-        total += np.float64(values[i])
-    return total
-
-
-as_it_is = njit(lambda value: value)
-from_half = njit(lambda bits: load_half(bits))  # type: ignore[call-arg]
-from_brain = njit(lambda bits: load_brain(bits))  # type: ignore[call-arg]
-
 #: What the generated lines may name, of these and of ``memory.py``.
 FUNCTIONS = memory.FUNCTIONS | {
     "sqrt": math.sqrt,
     "fabs": math.fabs,
+    "isfinite": math.isfinite,
+    "float64": types.float64,
+    "int64": types.int64,
+    "uint64": types.uint64,
     "minimum": minimum,
     "maximum": maximum,
     "where": where,
     "square": square,
     "complex": complex,
     "advance": advance,
-    "empty": np.empty,
-    "total_of": total_of,
+    "load": load,
     "load_half": load_half,
     "store_half": store_half,
     "load_brain": load_brain,
     "store_brain": store_brain,
-    "prange": numba.prange,
-    "get_num_threads": numba.get_num_threads,
-    "set_num_threads": numba.set_num_threads,
 }

@@ -1,44 +1,12 @@
-"""Where arrays lie, for the generated loops: addresses, elements by address, and whether arrays are apart."""
+"""Where arrays lie, for the generated loops: pointers, and elements by address."""
 
 from __future__ import annotations
 
-import numba
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import arrayobj
-
-from gpuprop.backends.cpu.lines import BLOCK
-
-
-@intrinsic
-def address(context, array):
-    """Where the first element is; compiles faster than ``array.ctypes.data``."""
-
-    def generate(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.ptrtoint(data, ir.IntType(64))
-
-    return types.int64(array), generate
-
-
-@njit
-def are_apart(addresses, sizes, itemsizes, alignment, reads):
-    """Whether contiguous arrays, of which the first `reads` are only read, are known to be right.
-
-    They are of one size, aligned, and apart; but the first that is written may be the very first.
-    """
-    for i in range(len(addresses)):
-        if sizes[i] != sizes[reads] or addresses[i] % alignment != 0:
-            return False
-        for j in range(max(i + 1, reads), len(addresses)):
-            may_be_same = i == 0 and j == reads
-            distance = addresses[j] - addresses[i]
-            is_apart = distance >= sizes[i] * itemsizes[i] or -distance >= sizes[j] * itemsizes[j]
-            if not is_apart and not (may_be_same and distance == 0):
-                return False
-    return True
 
 
 def _place(context, builder, signature, args):
@@ -57,6 +25,24 @@ def pointer(context, array, offset):
         return builder.bitcast(place, ir.IntType(8).as_pointer())
 
     return types.voidptr(array, types.int64), generate
+
+
+@intrinsic
+def vector(context, place, size, kind):
+    """The array of `size` elements of a kind that begin at a pointer; unlike ``carray``, it cannot fail."""
+    array = types.Array(kind.dtype if isinstance(kind, types.NumberClass) else kind.instance_type, 1, "C")
+
+    def generate(context, builder, signature, args):
+        itemsize = context.get_constant(
+            types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype))
+        )
+        made = context.make_array(array)(context, builder)
+        data = builder.bitcast(args[0], made.data.type)
+        shape, strides = [args[1]], [itemsize]
+        arrayobj.populate_array(made, data, shape, strides, itemsize, meminfo=None)
+        return made._getvalue()
+
+    return array(types.voidptr, types.intp, kind), generate
 
 
 @intrinsic
@@ -97,52 +83,22 @@ def prefetch(context, array, offset):
     return types.void(array, types.int64), generate
 
 
-@intrinsic
-def memory_on_the_stack(context):
-    """For a block of the widest numbers, until the function returns."""
+@intrinsic(prefer_literal=True)
+def memory_on_the_stack(context, count):
+    """For so many of the widest numbers, until the function returns."""
 
     def generate(context, builder, signature, args):
-        block = ir.ArrayType(ir.IntType(8), BLOCK * 16)
+        block = ir.ArrayType(ir.IntType(8), count.literal_value * 16)
         return builder.bitcast(cgutils.alloca_once(builder, block), ir.IntType(8).as_pointer())
 
-    return types.voidptr(), generate
-
-
-@njit
-def span(array):
-    """The address of the first byte, and that behind the last, for strides of any sign."""
-    low = address(array)  # type: ignore
-    high = low + array.itemsize
-    for axis in range(array.ndim):
-        reach = (array.shape[axis] - 1) * array.strides[axis]
-        if reach < 0:
-            low += reach
-        else:
-            high += reach
-    return low, high
-
-
-@njit
-def spans_are_apart(spans, reads, alignment):
-    """Whether strided arrays, of which the first `reads` are only read, are known to share no memory."""
-    for i in range(len(spans)):
-        if spans[i][0] % alignment != 0:
-            return False
-        for j in range(max(i + 1, reads), len(spans)):
-            if spans[i][0] < spans[j][1] and spans[j][0] < spans[i][1]:
-                return False
-    return True
+    return types.voidptr(count), generate
 
 
 FUNCTIONS = {
-    "address": address,
-    "are_apart": are_apart,
-    "span": span,
-    "spans_are_apart": spans_are_apart,
     "pointer": pointer,
     "element_at": element_at,
     "put_at": put_at,
     "prefetch": prefetch,
     "memory_on_the_stack": memory_on_the_stack,
-    "carray": numba.carray,
+    "vector": vector,
 }

@@ -1,0 +1,199 @@
+"""What a kernel is, and the function of it: of machine code from a file, or else compiled."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from threading import RLock
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from gpuprop.backends.cpu.kernels import loader, store
+
+#: Held while machine code is made or loaded; a signal's handler may step, too.
+lock = RLock()
+#: Kernels that this process has compiled.
+compiled_here: list[str] = []
+#: Addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads; 0 until they are known.
+openmp = np.zeros(3, np.int64)
+
+#: What begins a frame, in words of 8 bytes: the kernel, how many chunks, and two of OpenMP's functions.
+BEGIN = 4
+#: Words of a frame. All that a call has on the stack is less than a page of memory.
+FRAME = 256
+#: What stands before what is said of each argument; of each, so many words.
+ABOUT, EACH = 15, 4
+NUMBER, WHOLE_NUMBER = -1, -2
+ALIGNED, WRITEABLE, C_CONTIGUOUS = 0x0100, 0x0400, 0x0001
+
+
+class Array(NamedTuple):
+    """An argument that is an array: of which dtype, of how many axes, contiguous or not, only read or not."""
+
+    item: str
+    axes: int = 1
+    is_contiguous: bool = True
+    is_read: bool = False
+
+
+#: The name of each argument, and the array or the kind of number that it is.
+Arguments: TypeAlias = tuple[tuple[str, Array | Literal["float64", "int64"]], ...]
+
+
+class Function(NamedTuple):
+    """What a kernel's lines may call."""
+
+    name: str
+    arguments: tuple[str, ...]
+    lines: tuple[str, ...]
+    fast: tuple[str, ...] = ()  # what Numba's ``fastmath`` may do
+
+
+class Kernel(NamedTuple):
+    """What is compiled, and how it is called; it says it all, so that its text is the key of its code.
+
+    The lines find each argument by its name, and may do the part of the work that is `chunk` of `chunks`.
+    The function takes the arguments, and then perhaps four integers: whether the arrays have been checked,
+    and `chunk`, `chunks` and a number of threads. With those it does all chunks on that many threads, or,
+    where that is 0, that one chunk alone, and where there are 0 chunks, nothing but check. It returns False,
+    and has written nothing, where an array is not as said, or where arrays overlap that must not; and else
+    True, or a tuple.
+
+    Parameters
+    ----------
+    name : str
+    arguments : tuple of (str, Array or "float64" or "int64")
+        An array that is called ``clock`` is of two integers, which are advanced before and after all else: by
+        the integer ``steps`` where there is one, and else by 1.
+    lines : tuple of str
+    apart : int
+        So many arrays are all of one size where they are contiguous, and apart from each other.
+    reads : int
+        Of those, the first that are only read. They may overlap, and the very first may be the first that
+        is written, if contiguous.
+    parted : tuple of str
+        Arrays of which the lines find only that part of the first axis.
+    pairs : bool
+        Whether the lines find arrays of complex numbers as vectors of twice as many real ones.
+    results : int
+        How many numbers the tuple has, which lines put by ``result(i, value)``.
+    real, whole, item : str
+        Types that the lines may name: of arithmetic, of a count, and of elements.
+    functions : tuple of Function
+    """
+
+    name: str
+    arguments: Arguments
+    lines: tuple[str, ...]
+    apart: int = 0
+    reads: int = 0
+    parted: tuple[str, ...] = ()
+    pairs: bool = False
+    results: int = 0
+    real: str = "float64"
+    whole: str = "int64"
+    item: str = "float64"
+    functions: tuple[Function, ...] = ()
+
+    def places(self) -> list[int]:
+        """The word of the frame at which each argument begins, and that of the first result."""
+        places = [BEGIN]
+        for _, kind in self.arguments:
+            places.append(places[-1] + (1 + 2 * kind.axes if isinstance(kind, Array) else 1))
+        return places
+
+    @property
+    def fits(self) -> bool:
+        return self.places()[-1] + self.results <= FRAME
+
+
+def function_of(kernel: Kernel) -> Callable[..., Any]:
+    """The function that runs `kernel`; see there what it takes."""
+    with lock:
+        return _callable(kernel, _address(None), _about(kernel, _address(kernel)))
+
+
+def prepare() -> None:
+    """Load what all kernels are called by.
+
+    Raises
+    ------
+    ImportError
+        Numba, or llvmlite, cannot be imported, and nothing has been compiled with them.
+    """
+    with lock:
+        _address(None)
+
+
+_addresses: dict[Kernel | None, int] = {}  # that of None is the entry of all
+
+
+def _address(kernel: Kernel | None) -> int:
+    if kernel not in _addresses:
+        key = store.key_of(repr(kernel))
+        code = store.read(key)
+        if code is None:
+            from gpuprop.backends.cpu.kernels import compiler
+
+            code, is_alone = compiler.machine_code(kernel, key)
+            compiled_here.append("entry" if kernel is None else kernel.name)
+            if is_alone:
+                store.write(key, code)
+        _addresses[kernel] = loader.load(code)
+    return _addresses[kernel]
+
+
+def _about(kernel: Kernel, address: int) -> np.ndarray:
+    places, names = kernel.places(), [name for name, _ in kernel.arguments]
+    kinds = [kind for _, kind in kernel.arguments]
+    clock = places[names.index("clock")] if "clock" in names else -1
+    arrays = [kind for kind in kinds[: kernel.apart] if isinstance(kind, Array)]
+    is_contiguous = all(array.is_contiguous for array in arrays)
+    alignment = max((_part_size(array) for array in arrays), default=1)
+    about = [
+        address, openmp.ctypes.data, 0, id(np.ndarray), id(False), id(True), len(kinds), kernel.apart,
+        kernel.reads, alignment, is_contiguous, clock, kernel.results, places[-1],
+        places[names.index("steps")] if "steps" in names else -1,
+    ]  # fmt: skip
+    for kind in kinds:
+        if isinstance(kind, Array):
+            dtype = np.dtype(kind.item)
+            flags = ALIGNED | (C_CONTIGUOUS * kind.is_contiguous) | (WRITEABLE * (not kind.is_read))
+            about += [ord(dtype.kind), kind.axes, flags, dtype.itemsize]
+        else:
+            about += [NUMBER if kind == "float64" else WHOLE_NUMBER, 0, 0, 0]
+    return np.array(about, np.int64)
+
+
+def _part_size(array: Array) -> int:
+    dtype = np.dtype(array.item)
+    return dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+
+
+class _Method(ctypes.Structure):
+    """CPython's ``PyMethodDef``."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )  # fmt: skip
+
+
+_FASTCALL = 0x80
+_methods: list[_Method] = []  # for ever, as functions point to them
+
+
+def _callable(kernel: Kernel, entry: int, about: np.ndarray) -> Callable[..., Any]:
+    """A function of Python's own kind, which is called in a tenth of a microsecond."""
+    method = _Method(kernel.name.encode(), entry, _FASTCALL, None)
+    _methods.append(method)
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.py_object)
+    return make(ctypes.addressof(method), about, None)
+
+
+# Held across a fork, the lock is free in the child, whatever other threads do.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
