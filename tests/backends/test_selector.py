@@ -154,13 +154,16 @@ print(gpuprop.select_backend().name)
 
 def test_import_is_light():
     code = """
-import sys, time, numpy
-start = time.perf_counter()
+import sys, time
+start = time.process_time()
+import numpy
+between = time.process_time()
 import gpuprop
-print(time.perf_counter() - start, *(name in sys.modules for name in ("numba", "cupy", "scipy")))
+ratio = (time.process_time() - between) / (between - start)
+print(ratio, *(name in sys.modules for name in ("numba", "cupy", "scipy")))
 """
     runs = [run(code).split() for _ in range(3)]
-    assert min(float(seconds) for seconds, *_ in runs) < 0.25
+    assert min(float(ratio) for ratio, *_ in runs) < 1.5  # of the time that NumPy takes; it is 0.8
     assert all(loaded == ["False"] * 3 for _, *loaded in runs)
 
 
