@@ -13,7 +13,7 @@ from gpuprop.backends.base import Backend, DeviceUnavailableError, Mode, clip_fa
 from gpuprop.backends.checks import adopted, checked, dtypes_of, real_dtype
 from gpuprop.backends.cpu import passes, reductions, threads
 from gpuprop.backends.cpu.kernels import environment, kernel
-from gpuprop.backends.cpu.layouts import Plan, RowPlan, are_alike, as_bits
+from gpuprop.backends.cpu.layouts import Plan, RowPlan, are_alike, as_bits, plan_of, plan_of_rows
 from gpuprop.backends.cpu.loops import SERIAL_BYTES, Loops
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
@@ -106,15 +106,31 @@ class CPUBackend(Backend):
             if plan is not None:
                 plan.loops.compile(arrays[0].nbytes)
         dtype = real_dtype(arrays[0].dtype)
-        if (
-            finds and arrays[0].nbytes > SERIAL_BYTES
-        ):  # of few elements, what is done at once is another kernel
+        if finds and arrays[0].nbytes > SERIAL_BYTES:
             few = np.zeros(1, dtype if _converts(dtype) else np.float32)
             reductions.sums_of_products(few, few)
             reductions.law()
 
     def _plan(self, mode: Mode, rule: Rule, arrays: Sequence[Any], rows: Any) -> Plan | RowPlan | None:
         """The loops for such arrays, which are checked, from now on at once; None where there are none."""
+        x = checked(self, rule, arrays, rows)[len(rule.reads)]
+        if not _converts(x.dtype) or arrays[0].size == 0:
+            return None
+        plan: Plan | RowPlan
+        if rows is None:
+            plan = plan_of(rule, mode, arrays)
+            is_vector = plan.is_flat and plan.axes is None
+        else:
+            plan, is_vector = plan_of_rows(rule, mode, arrays), False
+        if not plan.loops.source.fits:
+            return None
+        if is_vector:
+            self._vectors[rule, x.dtype.char, mode] = plan.loops
+        else:
+            if len(self._plans) == MOST_PLANS:
+                self._plans.clear()
+            self._plans[_kind(rule, mode, arrays, rows)] = plan
+        return plan
 
     def _ran(
         self, mode: Mode, rule: Rule, arrays: Any, scalars: Any, clock: Any, counter: Any, rows: Any
