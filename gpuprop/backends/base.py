@@ -28,6 +28,9 @@ class Capturing(RuntimeError):
         super().__init__("the current stream captures a CUDA graph, for which this has not been prepared")
 
 
+#: Elements that are summed as one, and up to which a step may be one call.
+SHORT = 2**12
+
 #: What a kernel does with elements whose new values, or whose first array, are not finite: as with all
 #: others; leave them as they are, and count them; write nothing at all, and count them.
 Mode = Literal["plain", "skip", "count"]

@@ -13,6 +13,7 @@ from gpuprop.optimizers.steps import refusals
 from gpuprop.optimizers.steps.ahead import compile_ahead
 from gpuprop.optimizers.steps.finding import found_at_once, with_rate
 from gpuprop.optimizers.steps.parts import part_of
+from gpuprop.optimizers.steps.quick import Quick
 from gpuprop.optimizers.steps.stepping import Stepping
 from gpuprop.rules.composition import direction_of, needs_parameters
 
@@ -127,6 +128,14 @@ class Optimizer(Stepping):
         -----
         Of rows on a GPU, those in a NumPy array are checked on the host; those on the device are waited for.
         """
+        quick = getattr(state, "_quick", None) if at is None else None
+        if quick is not None and quick.ran(self, x, grad, state):
+            return
+        self._step(x, grad, state, at)
+        if at is None and state.backend.name == "cpu" and (quick is None or quick.optimizer is not self):
+            state._quick = Quick(self, x, state)
+
+    def _step(self, x: Any, grad: Any, state: State, at: Any) -> None:
         rule, rows = self.rule, None
         try:
             arrays: Any = (grad, *self._reads, x, *[getattr(state, name) for name in self._kept])

@@ -76,8 +76,10 @@ class Fused:
         the state, in a pass before: `clip_norm`, ``nonfinite="raise"``, ``learning_rate="auto"``, and rows.
         """
         with suppress(Capturing):  # what a graph needs is made below
-            if at is None and self._is_one_launch and self._stepped_at_once(x, data, state, scalars):
-                return None
+            if at is None and self._is_one_launch:
+                done, value = self._step_at_once(x, data, state, scalars)
+                if done:
+                    return value
         optimizer, backend = self.optimizer, _backend_of(state)
         x, given, lines, numbers = taken(self._lines, backend, x, data, scalars)
         window = None if at is None else window_of(at)
@@ -160,33 +162,37 @@ class Fused:
                 sums = backend.xp.stack([backend.xp.asarray(each) for each in sums]) if lines.value else None
         return sums if lines.value else None
 
-    def _stepped_at_once(self, x: Any, data: Any, state: Any, scalars: dict[str, Any]) -> bool:
-        """Make a step where nothing is out of the ordinary, as in most; or do nothing, and return False."""
+    def _step_at_once(self, x: Any, data: Any, state: Any, scalars: dict[str, Any]) -> tuple[bool, Any]:
+        """Make a step where nothing is out of the ordinary, as in most, or nothing; whether, and its value."""
         optimizer, lines = self.optimizer, self._lines
         try:
             if state.optimizer is not optimizer or len(data) != len(lines.reads) or x.dtype.kind == "c":
-                return False
+                return False, None
             given = [data[name] for name in lines.reads]
             more = [scalars[name] for name in lines.scalars]
             arrays = (*given, *optimizer._reads, x, *[getattr(state, name) for name in optimizer._kept])
         except (AttributeError, KeyError, TypeError):  # for the checks to refuse
-            return False
+            return False, None
         if len(scalars) != len(more) or not all(type(number) is float for number in more):
-            return False
+            return False, None
         skipped = None
         if not optimizer._is_plain:
             if state._workspace is None:
-                return False
+                return False, None
             skipped = state._workspace.skipped
         known: Any = optimizer._constant_scalars
         if known is None or state._rate_scale != 1.0:
             known = optimizer._scalars_of(state, x)
-        state.backend.update(self._plain_rule, arrays, (*known, *more), state._clock, skipped)
-        return True
+        known = (*known, *more)
+        if not lines.value:
+            state.backend.update(self._plain_rule, arrays, known, state._clock, skipped)
+            return True, None
+        sums = state.backend.run_at_once(self._plain_rule, arrays, [known], 1, state._clock, skipped)
+        return sums is not None, None if sums is None else sums[0]
 
     @cached_property
     def _is_one_launch(self) -> bool:
-        return not self._lines.value and self.optimizer._is_one_launch
+        return self.optimizer._is_one_launch
 
     @cached_property
     def _plain_rule(self) -> Rule:

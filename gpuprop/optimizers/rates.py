@@ -71,10 +71,29 @@ class Rated(Options):
 
     @cached_property
     def _template(self) -> tuple[list[float], dict[str, int]] | None:
-        if callable(self.learning_rate):
-            return None
         names = {name: place for place, name in enumerate(self.rule.scalars)}
-        return list(self._ordered(self._scalars_at(0.0, 1.0))), names
+        # A schedule is asked for each step alone.
+        first = math.nan if callable(self.learning_rate) else 0.0
+        return list(self._ordered(self._scalars_at(first, 1.0))), names
+
+    @cached_property
+    def _is_scheduled(self) -> bool:
+        return callable(self.learning_rate) and not self._has_rates
+
+    def _scheduled(self, step: int) -> dict[str, float]:
+        rate: Any = self.learning_rate(step)
+        if type(rate) is not float or not 0 <= rate < math.inf:
+            rate = check.number(f"learning_rate({step})", rate)
+        scalars = self._of_rate(rate)
+        if self._shrinks_as_a_whole:
+            scalars["shrink"] = 1 - rate * self.weight_decay
+        elif self._shrinks:
+            scalars["decay_rate"] = rate
+        return scalars
+
+    def _of_rate(self, rate: float) -> dict[str, float]:
+        """The scalars of the rule itself that a learning rate makes."""
+        return {"step_size": rate}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -102,7 +121,7 @@ class Momentum(Rated):
     def _averaged(self) -> tuple[str, str] | None:
         return ("velocity", "momentum") if self.momentum else None
 
-    def _momentum_scalars(self, rate: float) -> dict[str, float]:
+    def _of_rate(self, rate: float) -> dict[str, float]:
         if not self.momentum:
             return {"step_size": rate}
         inside, outside = (rate, 1.0) if self.learning_rate_in_velocity else (1.0, rate)

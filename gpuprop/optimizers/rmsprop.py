@@ -187,7 +187,7 @@ class RMSProp(Conventions, Momentum):
         inside = self.epsilon_inside_sqrt
         return {
             **self._common_scalars(rate),
-            **self._momentum_scalars(rate),
+            **self._of_rate(rate),
             "rho": self.rho,
             "one_minus_rho": 1 - self.rho,
             "correction": 1.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import Any
 
 from gpuprop import arguments as check
@@ -56,7 +57,7 @@ class SGD(Momentum):
 
     def _scalars_at(self, step: float, rate_scale: float) -> dict[str, float]:
         rate = self._rate_at(step, rate_scale)
-        return self._common_scalars(rate) | self._momentum_scalars(rate)
+        return self._common_scalars(rate) | self._of_rate(rate)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -193,6 +194,13 @@ class Adam(Rated):
             "one_minus_beta2": 1 - self.beta2,
             "epsilon": self.epsilon,
         }
+
+    def _of_rate(self, rate: float) -> dict[str, float]:
+        return {}  # it is among the corrections
+
+    @cached_property
+    def _is_scheduled(self) -> bool:
+        return super()._is_scheduled and self._shrinks
 
     def _corrections(self, step: float, rate: float | None = None) -> dict[str, float]:
         if rate is None:

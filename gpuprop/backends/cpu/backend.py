@@ -90,11 +90,16 @@ class CPUBackend(Backend):
     def run_at_once(
         self, rule: Rule, arrays: Sequence[Any], table: Any, steps: int, clock: Any, skipped: Any = None
     ) -> np.ndarray | None:
+        mode: Mode = "plain" if skipped is None else "skip"
+        x = arrays[len(rule.reads)]
+        if all(type(array) is np.ndarray and array.ndim == 1 for array in arrays) and x.dtype.char in "fd":
+            sums = passes.run(rule, x.dtype, mode, arrays, table, steps, clock, skipped, checked=False)
+            if sums is not None:
+                return sums
         arrays = checked(self, rule, arrays)
         x = arrays[len(rule.reads)]
         if not (_converts(x.dtype) and x.size and are_alike(arrays)):
             return None
-        mode: Mode = "plain" if skipped is None else "skip"
         vectors = as_bits([array.ravel("K") for array in arrays])
         if x.dtype.kind == "c" and not rule.couples:
             vectors = [vector.view(real_dtype(x.dtype)) for vector in vectors]
@@ -188,6 +193,16 @@ class CPUBackend(Backend):
             return loops.run(views, scalars, clock, counter, rows=rows)
         except KeyError:  # not compiled yet: the full checks will tell
             return False
+
+    def quick(self, rule: Rule, x: np.ndarray, mode: Mode) -> Any:
+        """The kernel for vectors like x, if one has been used: it checks them itself, and says whether."""
+        known = self._vectors.get((rule, x.dtype.char, mode)) if x.ndim == 1 and x.itemsize > 2 else None
+        return known and known.kernel
+
+    def quick_norm(self, x: np.ndarray, finite_only: bool) -> Any:
+        """The kernel for the sum of squares of real vectors of one block."""
+        is_real = x.ndim == 1 and x.itemsize > 2 and x.dtype.kind == "f"
+        return reductions.sum_of_squares_at_once(x.dtype.name, finite_only) if is_real else None
 
     def survey(self, rows: np.ndarray) -> tuple[int, int, int]:
         return reductions.survey_of_rows(rows)

@@ -38,9 +38,9 @@ def element_lines(
 ) -> list[str]:
     """The loop over elements, vectorised where they are contiguous; `form` is that of 16-bit elements.
 
-    Complex numbers are elements here where `rule` couples their parts, and pairs of reals where not. In a mode
-    that counts, ``count`` is how many results are not finite; where it `sums`, what is to be summed is left in
-    ``values``.
+    Complex numbers are elements here where `rule` couples their parts, and pairs of reals where not. In a
+    mode that counts, ``count`` is how many results are not finite; where it `sums`, what is to be summed is
+    left in ``values``.
     """
     axes, counts = range(max(layout.axes, 1)), mode != "plain"
     at = f"[{', '.join(f'i{axis}' for axis in axes)}]"

@@ -27,9 +27,9 @@ BLOCK = 4096
 
 def run(
     rule: Rule, dtype: np.dtype, mode: Mode, vectors: Sequence[Any], table: Any, steps: int, clock: Any,
-    skipped: Any,
-) -> np.ndarray:  # fmt: skip
-    """As `Backend.run_at_once`, on checked vectors of arrays of `dtype`.
+    skipped: Any, checked: bool = True,
+) -> np.ndarray | None:  # fmt: skip
+    """As `Backend.run_at_once`, on vectors of arrays of `dtype`; None where they need the full checks.
 
     Complex numbers are such where their parts go together, and else twice as many reals.
     """
@@ -41,13 +41,19 @@ def run(
     counter = () if skipped is None else (skipped,)
     room = (np.empty((workers, BLOCK), compute_dtype(real_dtype(dtype))),) if rule.total else ()
     table = np.asarray(table, np.float64)
-    call = partial(_kernel(rule, dtype, mode), *vectors, *counter, *room, table, sums, steps, clock, True)
+    call = partial(_kernel(rule, dtype, mode), *vectors, *counter, *room, table, sums, steps, clock)
     if workers == 1:
-        call(0, 1, 0)
+        if not call(checked, 0, 1, 0):
+            return None
     elif threads.parallel_layer_is_safe():
-        call(0, workers, workers)
+        if not call(checked, 0, workers, workers):
+            return None
+    elif not checked:
+        return None
     else:
-        run_in_pool([partial(call, worker, workers, 0) for worker in range(workers)], clock, steps=steps)
+        run_in_pool(
+            [partial(call, True, worker, workers, 0) for worker in range(workers)], clock, steps=steps
+        )
     return np.array([exact_sum(of_blocks) for of_blocks in sums]) if rule.total else sums
 
 

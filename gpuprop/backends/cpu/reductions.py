@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gpuprop.backends.base import SHORT
 from gpuprop.backends.cpu import threads
 from gpuprop.backends.cpu.kernels.kernel import Arguments, Array, Function, Kernel, function_of
 from gpuprop.backends.cpu.loops import SERIAL_BYTES
@@ -18,7 +19,7 @@ from gpuprop.rules.arithmetic import PREFIX
 
 #: Elements that are summed one after the other, always in the same order; the blocks' sums are then
 #: added exactly.
-BLOCK = 2**12
+BLOCK = SHORT
 
 #: What is added up of an element `v`, or of two, `v` and `w`.
 _SQUARE = ("v * v",)
@@ -193,6 +194,15 @@ def find_at_once(dtype: str) -> Callable[..., Any]:
     functions = tuple(_block(name, each, dtype) for name, each in terms.items())
     arguments: Arguments = (*((name, array) for name in names), *_LAW_ARGUMENTS)
     return function_of(Kernel("find", arguments, tuple(lines), results=2, item=dtype, functions=functions))
+
+
+@cache
+def sum_of_squares_at_once(dtype: str, finite_only: bool) -> Callable[..., Any]:
+    """That of a vector of one block, in one call."""
+    block = _block("sums_of_block", _FINITE_SQUARE if finite_only else _SQUARE, dtype)
+    lines = ("sums_of = sums_of_block(one)", "result(0, sums_of[0])")
+    arguments: Arguments = (("one", Array(dtype, is_read=True)),)
+    return function_of(Kernel("squares", arguments, lines, results=1, item=dtype, functions=(block,)))
 
 
 def survey_of_rows(rows: np.ndarray) -> tuple[int, int, int]:

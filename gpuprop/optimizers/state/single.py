@@ -68,6 +68,7 @@ class State:
         self.extras = dict(extras or {})
         self._names: tuple[str, ...] = ()
         self._skipped_before = skipped
+        self._quick: Any = None  # what is known of the last step, for the next
         self._workspace: Any = None  # of steps that look at the gradient first; counts what is skipped
         for name in arrays:
             if hasattr(self, name):
@@ -165,7 +166,7 @@ class State:
     def __getstate__(self) -> dict[str, Any]:
         """What a copy starts from: counters of its own, and the arrays of this one."""
         content = {name: value for name, value in vars(self).items() if name != "_clock"}
-        content |= {"step": self.step, "_skipped_before": self.skipped, "_workspace": None}
+        content |= {"step": self.step, "_skipped_before": self.skipped, "_workspace": None, "_quick": None}
         if self._tuning is not None:
             with self.backend.on_device_of(self._tuning):
                 content["_tuning"] = self._tuning.copy()

@@ -109,6 +109,10 @@ class Stepping(ABC):
         return places(self.rule, *self._followed)
 
     @cached_property
+    def _place_of_scale(self) -> int:
+        return self.rule.scalars.index(self._scale_of_gradient)
+
+    @cached_property
     def _sign(self) -> float:
         return -1.0 if self.maximize else 1.0
 
@@ -188,7 +192,19 @@ class Stepping(ABC):
         scalars, by_name = template[0].copy(), template[1]
         for name, value in self._corrections(step).items():
             scalars[by_name[name]] = value
+        if self._is_scheduled:
+            for name, value in self._scheduled(step).items():
+                if name in by_name:
+                    scalars[by_name[name]] = value
         return scalars
+
+    @cached_property
+    def _is_scheduled(self) -> bool:
+        return False
+
+    def _scheduled(self, step: int) -> dict[str, float]:
+        """The scalars that a schedule changes, but for those among `_corrections`."""
+        return {}
 
     def _corrections(self, step: float) -> dict[str, float]:
         """The scalars that each step changes, but for a schedule's and the norm's."""
