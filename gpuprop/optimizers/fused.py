@@ -163,7 +163,7 @@ class Fused:
         return sums if lines.value else None
 
     def _step_at_once(self, x: Any, data: Any, state: Any, scalars: dict[str, Any]) -> tuple[bool, Any]:
-        """Make a step where nothing is out of the ordinary, as in most, or nothing; whether, and its value."""
+        """Make a step where nothing is out of the ordinary, as in most, or none: whether, and its value."""
         optimizer, lines = self.optimizer, self._lines
         try:
             if state.optimizer is not optimizer or len(data) != len(lines.reads) or x.dtype.kind == "c":

@@ -14,7 +14,7 @@ import numpy as np
 from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype, real_dtype
 from gpuprop.backends.cpu import threads
-from gpuprop.backends.cpu.kernels.kernel import Array, Function, Kernel, function_of
+from gpuprop.backends.cpu.kernels.kernel import Arguments, Array, Function, Kernel, function_of
 from gpuprop.backends.cpu.lines import Layout, element_lines
 from gpuprop.backends.cpu.loops import SERIAL_BYTES
 from gpuprop.backends.cpu.pool import run_in_pool
@@ -68,9 +68,9 @@ def _kernel(rule: Rule, dtype: np.dtype, mode: Mode) -> Callable[..., Any]:
     arrays = tuple(
         (f"array_{n}", Array(real if n in of_parts else item, is_read=n in rule.reads)) for n in rule.arrays
     )
-    counter = (("counter", Array("int64")),) * (mode != "plain")
-    room = (("room", Array(real, 2)),) * bool(rule.total)
-    numbers = (
+    counter: Arguments = (("counter", Array("int64")),) * (mode != "plain")
+    room: Arguments = (("room", Array(real, 2)),) * bool(rule.total)
+    numbers: Arguments = (
         ("table", Array("float64", 2, is_read=True)),
         ("sums", Array("float64", 2)),
         ("steps", "int64"),

@@ -15,19 +15,6 @@ from gpuprop.optimizers.steps.finding import found_at_once
 class Quick:
     """What a state keeps of an optimizer's last step, to make the next one in fewer of Python's."""
 
-    __slots__ = (
-        "_clips",
-        "_counts",
-        "_finds",
-        "_kept",
-        "_most",
-        "_norm",
-        "_reads",
-        "_skips",
-        "_update",
-        "optimizer",
-    )
-
     def __init__(self, optimizer: Any, x: Any, state: State) -> None:
         backend: Any = state.backend
         self.optimizer, self._kept, self._reads = optimizer, optimizer._kept, optimizer._reads
@@ -38,7 +25,11 @@ class Quick:
         self._clips = optimizer.clip_norm is not None
         self._finds = optimizer._finds_rate
         self._skips = optimizer.nonfinite == "skip"
-        if type(x) is not np.ndarray or optimizer.projected_gradient:
+        #: What makes NumPy's arrays of those of another library.
+        self._adopt: Any = None if type(x) is np.ndarray else backend.adopt
+        if self._adopt:
+            x = backend.adopt("x", x, written=True)
+        if optimizer.projected_gradient:
             return
         mode = "skip" if self._skips else "plain"
         self._update = backend.quick(optimizer.rule, x, mode)
@@ -57,6 +48,8 @@ class Quick:
         """Make the step; or do nothing, and return False: something is out of the ordinary."""
         if optimizer is not self.optimizer or state.optimizer is not optimizer:
             return False
+        if self._adopt:
+            x, grad = self._adopt("x", x, written=True), self._adopt("grad", grad)
         values = state.__dict__
         try:
             if x.nbytes > self._most:
