@@ -141,12 +141,9 @@ class Groups:
                 optimizer.compile(given[name], backend=backend)
 
     def step(
-        self,
-        arrays: Mapping[str, Any],
-        gradients: Mapping[str, Any],
-        state: GroupsState,
+        self, arrays: Mapping[str, Any], gradients: Mapping[str, Any], state: GroupsState,
         at: Mapping[str, Any] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Update arrays and their states in place.
 
         Parameters

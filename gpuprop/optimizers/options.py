@@ -135,20 +135,6 @@ class Options(Optimizer):
         return tuple(self._arrays.values())
 
     @cached_property
-    def _has_rates(self) -> bool:
-        """Whether the rule has an array of learning rates."""
-        return False
-
-    @cached_property
-    def _finds_rate(self) -> bool:
-        return False
-
-    @cached_property
-    def _displacement(self) -> bool:
-        """Whether each step is kept, for lack of an average that says where it went."""
-        return False
-
-    @cached_property
     def _around(self) -> rules.Around:
         """What the options are to a rule."""
         by_element = check.is_array(self.weight_decay) or self._has_rates

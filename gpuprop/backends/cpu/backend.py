@@ -11,7 +11,7 @@ import numpy as np
 
 from gpuprop.backends.base import Backend, DeviceUnavailableError, Mode, clip_factor
 from gpuprop.backends.checks import adopted, checked, dtypes_of, real_dtype
-from gpuprop.backends.cpu import passes, reductions, threads
+from gpuprop.backends.cpu import finding, passes, reductions, threads
 from gpuprop.backends.cpu.kernels import environment, kernel
 from gpuprop.backends.cpu.layouts import Plan, RowPlan, are_alike, as_bits, plan_of, plan_of_rows
 from gpuprop.backends.cpu.loops import SERIAL_BYTES, Loops
@@ -114,7 +114,7 @@ class CPUBackend(Backend):
         if finds and arrays[0].nbytes > SERIAL_BYTES:
             few = np.zeros(1, dtype if _converts(dtype) else np.float32)
             reductions.sums_of_products(few, few)
-            reductions.law()
+            finding.law()
 
     def _plan(self, mode: Mode, rule: Rule, arrays: Sequence[Any], rows: Any) -> Plan | RowPlan | None:
         """The loops for such arrays, which are checked, from now on at once; None where there are none."""
@@ -218,37 +218,11 @@ class CPUBackend(Backend):
         self, grad: Any, last: Any, tuning: Any, step: int, sign: float, share: float, momentum: float,
         per_gradient: bool, workspace: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
-        found = self.find_at_once(grad, last, tuning, step, sign, share, momentum, per_gradient)
-        if found is not None:
-            return found
         if not _converts(grad.dtype):
             grad, last = grad.astype(np.float32), last.astype(np.float32)
-        sums = reductions.sums_of_products(grad, last)
-        count = max(grad.size, 1)
-        return reductions.law()(*sums, tuning, step % 2, sign, count, share, momentum, per_gradient)
+        return finding.find_rate(grad, last, tuning, step, sign, share, momentum, per_gradient)
 
-    def find_at_once(
-        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, share: float, momentum: float,
-        per_gradient: bool,
-    ) -> tuple[float, float] | None:  # fmt: skip
-        """As `find_rate`, of short vectors in one compiled call; None of all else."""
-        if not (
-            type(grad) is type(last) is np.ndarray
-            and grad.dtype is last.dtype
-            and grad.shape == last.shape
-            and 0 < grad.nbytes <= SERIAL_BYTES
-            and grad.dtype.itemsize > 2
-        ):
-            return None
-        if grad.ndim != 1:
-            if not (grad.flags.c_contiguous and last.flags.c_contiguous):
-                return None
-            grad, last = grad.reshape(-1), last.reshape(-1)
-        if grad.dtype.char not in "fd":
-            return None
-        find = reductions.find_at_once(grad.dtype.name)
-        scalars = (sign, grad.size, share, momentum, per_gradient)
-        return find(grad, last, tuning, step & 1, *scalars) or None
+    find_at_once = staticmethod(finding.find_at_once)
 
 
 def _converts(dtype: np.dtype) -> bool:

@@ -14,8 +14,6 @@ from gpuprop.backends.cpu import threads
 from gpuprop.backends.cpu.kernels.kernel import Arguments, Array, Function, Kernel, function_of
 from gpuprop.backends.cpu.loops import SERIAL_BYTES
 from gpuprop.backends.cpu.pool import run_in_pool
-from gpuprop.rules import LAW
-from gpuprop.rules.arithmetic import PREFIX
 
 #: Elements that are summed one after the other, always in the same order; the blocks' sums are then
 #: added exactly.
@@ -24,8 +22,8 @@ BLOCK = SHORT
 #: What is added up of an element `v`, or of two, `v` and `w`.
 _SQUARE = ("v * v",)
 _FINITE_SQUARE = ("v * v if v - v == v - v else 0.0",)
-_PRODUCTS = ("v * w", "fabs(v * w)", "v * v")
-_FINITE_PRODUCTS = tuple(f"({term} if {term} - {term} == 0.0 else 0.0)" for term in _PRODUCTS)
+PRODUCTS = ("v * w", "fabs(v * w)", "v * v")
+FINITE_PRODUCTS = tuple(f"({term} if {term} - {term} == 0.0 else 0.0)" for term in PRODUCTS)
 
 
 def sum_of_squares(array: np.ndarray, finite_only: bool = False) -> float:
@@ -37,8 +35,8 @@ def sums_of_products(one: np.ndarray, other: np.ndarray) -> tuple[float, ...]:
 
     What is not finite is left out.
     """
-    sums = _sums(_PRODUCTS, (one, other))
-    return sums if all(map(math.isfinite, sums)) else _sums(_FINITE_PRODUCTS, (one, other))
+    sums = _sums(PRODUCTS, (one, other))
+    return sums if all(map(math.isfinite, sums)) else _sums(FINITE_PRODUCTS, (one, other))
 
 
 def _sums(terms: tuple[str, ...], arrays: tuple[np.ndarray, ...]) -> tuple[float, ...]:
@@ -92,12 +90,12 @@ def _item(dtype: str) -> tuple[str, str]:
     return ("uint16", f"float64({ways[dtype]}({{}}))") if dtype in ways else (dtype, "float64({})")
 
 
-def _block(name: str, terms: Sequence[str], dtype: str) -> Function:
+def block_function(name: str, terms: Sequence[str], dtype: str) -> Function:
     """The sums of terms of one block of a vector, or two.
 
     They are free to be added in any order, and so to be vectorised; the order is that of the compiled code.
     """
-    names, load = _names(terms), _item(dtype)[1]
+    names, load = names_of(terms), _item(dtype)[1]
     lines = [f"total_{i} = 0.0" for i in range(len(terms))]
     lines.append(f"for i in range({names[0]}.size):")
     lines += [f"    {value} = {load.format(f'{n}[i]')}" for value, n in zip("vw", names, strict=False)]
@@ -106,32 +104,32 @@ def _block(name: str, terms: Sequence[str], dtype: str) -> Function:
     return Function(name, names, (*lines, f"return ({totals})"), fast=("reassoc",))
 
 
-def _names(terms: Sequence[str]) -> tuple[str, ...]:
+def names_of(terms: Sequence[str]) -> tuple[str, ...]:
     return ("one", "other") if len(terms) > 1 else ("one",)
 
 
-def _call_of_block(name: str, names: Sequence[str]) -> str:
+def call_of_block(name: str, names: Sequence[str]) -> str:
     parts = [f"vector(pointer({n}, begin * {n}.itemsize), size, item)" for n in names]
     return f"sums_of = {name}({', '.join(parts)})"
 
 
-_SIZE = f"size = min(one.size - begin, {BLOCK})"
+SIZE = f"size = min(one.size - begin, {BLOCK})"
 
 
 @cache
 def _sums_of_blocks(terms: tuple[str, ...], dtype: str) -> Callable[..., Any]:
-    names, item = _names(terms), _item(dtype)[0]
+    names, item = names_of(terms), _item(dtype)[0]
     lines = [
         f"count = sums.size // {len(terms)}",
         "for block in range(chunk * count // chunks, (chunk + 1) * count // chunks):",
         f"    begin = block * {BLOCK}",
-        f"    {_SIZE}",
-        f"    {_call_of_block('sums_of_block', names)}",
+        f"    {SIZE}",
+        f"    {call_of_block('sums_of_block', names)}",
         *(f"    sums[block * {len(terms)} + {i}] = sums_of[{i}]" for i in range(len(terms))),
     ]
     arrays = [(name, Array(item, is_read=True)) for name in names]
     arguments = (*arrays, ("sums", Array("float64")))
-    functions = (_block("sums_of_block", terms, dtype),)
+    functions = (block_function("sums_of_block", terms, dtype),)
     return function_of(Kernel("sums", arguments, tuple(lines), item=item, functions=functions))
 
 
@@ -152,54 +150,10 @@ def _sum_of_strided(terms: tuple[str, ...], dtype: str, axes: int) -> Callable[.
     return function_of(Kernel("strided_sum", (("one", array), ("sums", Array("float64"))), lines))
 
 
-_LAW_ARGUMENTS: Arguments = (
-    ("tuning", Array("float64", 2)), ("row", "int64"), ("sign", "float64"),
-    *((name, "float64") for name in LAW.scalars),
-)  # fmt: skip
-
-
-def _lines_of_law() -> list[str]:
-    """`LAW` of sums, the two rows of a tuning, which of them counts, the sign of products, and scalars."""
-    products = LAW.reads[0]
-    lines = [f"{products} = sign * {products}"]
-    lines += [f"{PREFIX}{name} = {name}" for name in (*LAW.reads[:3], *LAW.scalars)]
-    lines += [f"{PREFIX}{name} = tuning[row, {i}]" for i, name in enumerate(LAW.reads[3:])]
-    lines += [f"{target} = {value}" for target, value, _ in LAW.assignments]
-    lines += [f"tuning[1 - row, {i}] = {PREFIX}{name}" for i, name in enumerate(LAW.writes[:3])]
-    return lines + [f"result({i}, {PREFIX}{name})" for i, name in enumerate(LAW.writes[3:])]
-
-
-@cache
-def law() -> Callable[..., tuple[float, float]]:
-    """Of sums, a tuning, its row that counts, the sign of products, and the scalars of `LAW`."""
-    sums: Arguments = tuple((name, "float64") for name in LAW.reads[:3])
-    return function_of(Kernel("law", (*sums, *_LAW_ARGUMENTS), tuple(_lines_of_law()), results=2))
-
-
-@cache
-def find_at_once(dtype: str) -> Callable[..., Any]:
-    """The sums of products of two vectors and the law in one call, on one thread; for the rest as `law`."""
-    array, names, sums = Array(dtype, is_read=True), _names(_PRODUCTS), LAW.reads[:3]
-    terms = {"sums_of_block": _PRODUCTS, "sums_of_finite": _FINITE_PRODUCTS}
-    lines = [
-        *(f"{name} = 0.0" for name in sums),
-        f"for begin in range(0, one.size, {BLOCK}):",
-        f"    {_SIZE}",
-        f"    {_call_of_block('sums_of_block', names)}",
-        "    if not (isfinite(sums_of[1]) and isfinite(sums_of[2])):",
-        f"        {_call_of_block('sums_of_finite', names)}",
-        *(f"    {name} += sums_of[{i}]" for i, name in enumerate(sums)),
-        *_lines_of_law(),
-    ]
-    functions = tuple(_block(name, each, dtype) for name, each in terms.items())
-    arguments: Arguments = (*((name, array) for name in names), *_LAW_ARGUMENTS)
-    return function_of(Kernel("find", arguments, tuple(lines), results=2, item=dtype, functions=functions))
-
-
 @cache
 def sum_of_squares_at_once(dtype: str, finite_only: bool) -> Callable[..., Any]:
     """That of a vector of one block, in one call."""
-    block = _block("sums_of_block", _FINITE_SQUARE if finite_only else _SQUARE, dtype)
+    block = block_function("sums_of_block", _FINITE_SQUARE if finite_only else _SQUARE, dtype)
     lines = ("sums_of = sums_of_block(one)", "result(0, sums_of[0])")
     arguments: Arguments = (("one", Array(dtype, is_read=True)),)
     return function_of(Kernel("squares", arguments, lines, results=1, item=dtype, functions=(block,)))
