@@ -53,7 +53,7 @@ def test_the_table_has_nothing_that_is_not_used():
         ("backends/base.py", "from gpuprop.backends.cpu.threads import get_num_threads"),
         ("backends/cpu/loops.py", "from gpuprop.backends.gpu import kernels"),
         ("backends/cpu/loops.py", "from ..gpu import kernels"),
-        ("backends/gpu/kernels/elementwise.py", "from ...driver.run import Run"),
+        ("backends/gpu/kernels/elementwise.py", "from ....driver.run import Run"),
         ("optimizers/base.py", "from gpuprop.checkpoint import save"),
         ("optimizers/rmsprop.py", "from gpuprop.driver import minimize"),
         ("optimizers/rmsprop.py", "from gpuprop import RMSProp"),
