@@ -36,6 +36,10 @@ class CPUBackend(Backend):
             raise DeviceUnavailableError(
                 f"Numba cannot be imported ({error}); mend: python -m pip install numba"
             ) from error
+        except kernel.UnknownLayout as error:
+            raise DeviceUnavailableError(
+                f"{error}; mend: install a gpuprop, or a NumPy, that knows the other"
+            ) from error
         if environment.compiler_is_off():
             raise DeviceUnavailableError(
                 "Numba's compiler is switched off by NUMBA_DISABLE_JIT; mend: unset it, or set it to 0"

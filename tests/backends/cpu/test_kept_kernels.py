@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gpuprop.backends.cpu.kernels import environment, store
+import gpuprop
+from gpuprop.backends.cpu.backend import CPUBackend
+from gpuprop.backends.cpu.kernels import environment, kernel, store
 from gpuprop.backends.cpu.kernels.loader import Code
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="asks for modes, owners, limits and forks")
@@ -290,3 +292,13 @@ def test_a_folder_that_depends_on_where_one_is_is_refused(monkeypatch):
     monkeypatch.setenv("GPUPROP_CACHE", "kernels")
     with pytest.raises(ValueError, match=r"GPUPROP_CACHE is 'kernels'; it must be 0 .* or the absolute path"):
         store._folder.__wrapped__()
+
+
+def test_arrays_that_lie_otherwise_are_found_out_before_any_kernel_looks_at_one(monkeypatch):
+    for place, words in enumerate(kernel.PLACES):
+        moved = (*kernel.PLACES[:place], words - 1, *kernel.PLACES[place + 1 :])
+        with monkeypatch.context() as patch:
+            patch.setattr(kernel, "PLACES", moved)
+            with pytest.raises(gpuprop.DeviceUnavailableError, match="keeps arrays in memory in a way"):
+                CPUBackend()
+    assert CPUBackend().name == "cpu"

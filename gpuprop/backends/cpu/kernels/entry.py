@@ -12,15 +12,11 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from gpuprop.backends.cpu.kernels.kernel import ABOUT, BEGIN, EACH, FRAME, NUMBER, WHOLE_NUMBER
+from gpuprop.backends.cpu.kernels.kernel import ABOUT, BEGIN, EACH, FRAME, NUMBER, PLACES, WHOLE_NUMBER
 
 WORD, INT, BYTE, BOOL, DOUBLE = (*map(ir.IntType, (64, 32, 8, 1)), ir.DoubleType())
 WORDS = WORD.as_pointer()
-
-#: Words of an object: its header ends with its type; then the fields of an array, or of a dtype.
-HEADER = object.__basicsize__ // 8
-TYPE, DATA, NDIM, SHAPE, STRIDES, DTYPE, FLAGS = (HEADER + at for at in (-1, 0, 1, 2, 3, 5, 6))
-KIND, ITEMSIZE = HEADER + 1, HEADER + 3  # a byte of the kind, and two behind it one of the byte order
+TYPE, DATA, NDIM, SHAPE, STRIDES, DTYPE, FLAGS, KIND, ITEMSIZE = PLACES
 
 
 class Lines(ir.IRBuilder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable
 from threading import RLock
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -19,6 +20,11 @@ compiled_here: list[str] = []
 #: Addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads; 0 until they are known.
 openmp = np.zeros(3, np.int64)
 
+_HEADER = object.__basicsize__ // 8
+#: In words of an object: its type, and of an array its data, number of axes (32 bits), shape, strides, dtype
+#: and flags (32 bits); of a dtype the kind, a byte, with the byte order two behind it, and the itemsize.
+PLACES = tuple(_HEADER + at for at in (-1, 0, 1, 2, 3, 5, 6, 1, 3))
+
 #: What begins a frame, in words of 8 bytes: the kernel, how many chunks, and two of OpenMP's functions.
 BEGIN = 4
 #: Words of a frame. All that a call has on the stack is less than a page of memory.
@@ -27,6 +33,10 @@ FRAME = 256
 ABOUT, EACH = 15, 4
 NUMBER, WHOLE_NUMBER = -1, -2
 ALIGNED, WRITEABLE, C_CONTIGUOUS = 0x0100, 0x0400, 0x0001
+
+
+class UnknownLayout(RuntimeError):
+    """Arrays are not where kernels look for what they are."""
 
 
 class Array(NamedTuple):
@@ -124,7 +134,37 @@ def prepare() -> None:
         Numba, or llvmlite, cannot be imported, and nothing has been compiled with them.
     """
     with lock:
+        _check_layout()
         _address(None)
+
+
+def _check_layout() -> None:
+    """Look at an array as `entry.py` does, but only within the object itself.
+
+    Raises
+    ------
+    UnknownLayout
+        This NumPy, or this Python, keeps arrays in another way.
+    """
+    names = ("type", "data", "ndim", "shape", "strides", "dtype", "flags", "kind", "itemsize")
+    at = dict(zip(names, PLACES, strict=True))
+    array, word = np.zeros((2, 3), np.float32)[:, :2], ctypes.c_int64.from_address
+    place = {name: id(array) + 8 * words for name, words in at.items()}
+    looked: list[Any] = [word(place[name]).value for name in ("type", "data", "dtype")]
+    looked += [ctypes.c_int.from_address(place[name]).value for name in ("ndim", "flags")]
+    axes = [word(place[name]).value for name in ("shape", "strides")]
+    looked.append(axes[1] - axes[0])  # one piece of memory has both, and then it is safe to look there
+    known: list[Any] = [id(np.ndarray), array.ctypes.data, id(array.dtype), 2, array.flags.num, 16]
+    if looked == known:
+        letters, dtype = ctypes.string_at(id(array.dtype) + 8 * at["kind"], 3), id(array.dtype)
+        looked = [word(first + 8 * i).value for first in axes for i in (0, 1)]
+        looked += [letters[:1], letters[2:], word(dtype + 8 * at["itemsize"]).value]
+        known = [*array.shape, *array.strides, b"f", b"=", 4]
+    if looked != known:
+        raise UnknownLayout(
+            f"NumPy {np.__version__} with Python {sys.version.split()[0]} keeps arrays in memory in a way "
+            "that the kernels do not know"
+        )
 
 
 _addresses: dict[Kernel | None, int] = {}  # that of None is the entry of all
