@@ -30,8 +30,11 @@ class Lines(NamedTuple):
 
     def among(self, taken: Iterable[str], x: str, gradient: str) -> Lines:
         """The same in a rule that has `taken` names, and calls the parameters and the gradient otherwise."""
-        names = {name: free_name(name, set(taken)) for name in names_of(parsed(self.text)) - {*FUNCTIONS}}
-        names |= {"x": x, "grad": gradient}
+        own = names_of(parsed(self.text)) - {*FUNCTIONS, "x", "grad"}
+        names, used = {"x": x, "grad": gradient}, {*taken}
+        for name in sorted(own):  # what one is called now, another may have been called before
+            names[name] = free_name(name, used | own - {name})
+            used.add(names[name])
         texts: dict[str, Any] = {
             field: renamed(getattr(self, field), names) for field in ("before", "after", "value")
         }
