@@ -13,7 +13,7 @@ from gpuprop.backends.base import Capturing
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
 from gpuprop.optimizers.steps.making import made, taken, value_of
-from gpuprop.optimizers.steps.parts import part_of, window_of
+from gpuprop.optimizers.steps.parts import Rows, cut, index_of, part_of
 from gpuprop.rules import Rule, around
 from gpuprop.rules.fusion import Lines, behind_gradient, maker
 
@@ -53,8 +53,9 @@ class Fused:
         state : State
             From `init`.
         at : index, optional
-            The part of x that is stepped, as for `Optimizer.step`. The arrays of `data` are of the shape
-            of x, or of that of the part.
+            The part of x that is stepped, as for `Optimizer.step`. An array of `data` of the shape of x is
+            cut as x is, and one of the shape of the part is taken as it is; of rows, those that `after`
+            uses must be of the shape of x.
         **scalars : float
             The numbers of `scalars`, by name.
 
@@ -81,18 +82,17 @@ class Fused:
                 if done:
                     return value
         optimizer, backend = self.optimizer, _backend_of(state)
-        x, given, lines, numbers = taken(self._lines, backend, x, data, scalars)
-        window = None if at is None else window_of(at)
-        is_rows = at is not None and window is None
-        index = backend.xp.asarray(at) if is_rows else window
-        part = {name: a if index is None or a.shape != x.shape else a[index] for name, a in given.items()}
+        x, given, lines, numbers = taken(backend, self._lines, x, data, scalars)
+        at = at if at is None else index_of(backend, at, x)
+        is_rows = isinstance(at, Rows)
+        part = given if at is None else {name: cut(at, a, x.shape) for name, a in given.items()}
         value = None
         if (is_rows or self._needs_gradient or lines.value) and backend.is_capturing(x):
             raise refusals.captured(
                 "its value, or the gradient that clip_norm, 'auto' and rows need before it, is made aside"
             )
         if is_rows or self._needs_gradient:
-            x_part = x if index is None else x[index]
+            x_part = x if at is None else cut(at, x, x.shape)
             value = value_of(backend, lines, x_part, part, numbers)
             if "grad" not in part:
                 room = state._room_for_gradient(x) if at is None else backend.empty_like(x_part)
@@ -101,7 +101,7 @@ class Fused:
         # Of whole arrays the kernel takes the rows, but for the gradient's, which come first.
         first = [given[name] if is_rows and name != "grad" else part[name] for name in lines.reads]
         rule, rows = self._rule(lines), None
-        arrays: Any = (*first, *optimizer._reads, x, *[getattr(state, name) for name in optimizer._kept])
+        arrays: Any = (*first, *self._others(x, state))
         if at is not None:
             arrays, rows = part_of(backend, rule, arrays, at, 0 if is_rows else len(first))
         more = tuple(numbers[name] for name in lines.scalars)
@@ -109,7 +109,7 @@ class Fused:
             table = [(*optimizer._scalars_of(state, x), *more)]
             sums = self._run(rule, arrays, state, table, 1)
             if sums is not None:
-                return sums[0]
+                return sums[0] if backend.name == "gpu" else float(sums[0])
             value = value_of(backend, lines, arrays[len(rule.reads)], part, numbers)
         optimizer._ready(rule, arrays, state, rows, more=more)()
         return value
@@ -150,9 +150,9 @@ class Fused:
             )
         steps = check.whole("steps", steps, least=1)
         backend = _backend_of(state)
-        x, given, lines, numbers = taken(self._lines, backend, x, data, scalars)
+        x, given, lines, numbers = taken(backend, self._lines, x, data, scalars)
         rule, more = self._rule(lines), tuple(numbers.values())
-        arrays = (*given.values(), *optimizer._reads, x, *[getattr(state, n) for n in optimizer._kept])
+        arrays = (*given.values(), *self._others(x, state))
         ahead = range(1 if optimizer._constant_scalars else steps)
         table = [(*optimizer._scalars_of(state, x, step), *more) for step in ahead]
         sums = self._run(rule, arrays, state, table, steps)
@@ -203,6 +203,14 @@ class Fused:
         """Whether the gradient must be known before the pass that steps."""
         optimizer = self.optimizer
         return optimizer.clip_norm is not None or optimizer.nonfinite == "raise" or optimizer._finds_rate
+
+    def _others(self, x: Any, state: State) -> tuple[Any, ...]:
+        """The arrays of a rule behind those of data."""
+        optimizer = self.optimizer
+        try:
+            return (*optimizer._reads, x, *[getattr(state, name) for name in optimizer._kept])
+        except AttributeError:
+            raise refusals.foreign(state, optimizer.rule) from None
 
     def _rule(self, lines: Lines) -> Rule:
         optimizer, rules = self.optimizer, self._rules
