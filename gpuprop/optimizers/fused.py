@@ -185,9 +185,9 @@ class Fused:
             known = optimizer._scalars_of(state, x)
         known = (*known, *more)
         if not lines.value:
-            state.backend.update(self._plain_rule, arrays, known, state._clock, skipped)
+            state.backend.update(self.rule, arrays, known, state._clock, skipped)
             return True, None
-        sums = state.backend.run_at_once(self._plain_rule, arrays, [known], 1, state._clock, skipped)
+        sums = state.backend.run_at_once(self.rule, arrays, [known], 1, state._clock, skipped)
         return sums is not None, None if sums is None else sums[0]
 
     @cached_property
@@ -195,7 +195,8 @@ class Fused:
         return self.optimizer._is_one_launch
 
     @cached_property
-    def _plain_rule(self) -> Rule:
+    def rule(self) -> Rule:
+        """What the kernel does with each element, the optimizer's lines and yours."""
         return self._rule(self._lines)
 
     @cached_property
