@@ -55,7 +55,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
            help="or fit: what fits into the memory of a GPU")  # fmt: skip
     option("--dtypes", choices=DTYPES, nargs="+", default=DTYPES[:2], metavar="DTYPE", help=", ".join(DTYPES))
     option("--variants", choices=VARIANTS, nargs="+", default=["plain"], metavar="NAME",
-           help="of RMSProp: " + ", ".join(VARIANTS) + " (which makes the gradient 2 x in the step)")  # fmt: skip
+           help=f"of RMSProp: {', '.join(VARIANTS)} (which makes the gradient, 2 x, itself)")  # fmt: skip
     option("--contenders", choices=CONTENDERS, nargs="+", default=list(CONTENDERS), metavar="NAME")
     option("--rounds", type=lambda t: whole(t, 1), default=15, metavar="N")
     option("--seconds", type=float, default=inf, metavar="X", help="begin nothing that would end later")

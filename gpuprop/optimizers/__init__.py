@@ -17,6 +17,6 @@ from gpuprop.optimizers.siblings import SGD, AdaGrad, Adam, AdamW
 from gpuprop.optimizers.state import GroupsState, State
 
 __all__ = [
-    "SGD", "AdaGrad", "Adam", "AdamW", "Fused", "Groups", "GroupsState", "Optimizer", "RMSProp", "RuleOptimizer",
-    "State",
+    "SGD", "AdaGrad", "Adam", "AdamW", "Fused", "Groups", "GroupsState", "Optimizer", "RMSProp",
+    "RuleOptimizer", "State",
 ]  # fmt: skip

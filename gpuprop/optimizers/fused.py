@@ -103,7 +103,7 @@ class Fused:
         rule, rows = self._rule(lines), None
         arrays: Any = (*first, *self._others(x, state))
         if at is not None:
-            arrays, rows = part_of(backend, rule, arrays, at, 0 if is_rows else len(first))
+            arrays, rows = part_of(backend, rule, arrays, at, None if is_rows else len(first))
         more = tuple(numbers[name] for name in lines.scalars)
         if lines.value:
             table = [(*optimizer._scalars_of(state, x), *more)]

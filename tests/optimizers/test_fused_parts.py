@@ -65,6 +65,16 @@ def test_rows(backend, at):
     check(backend, "plain", "proximal", at)
 
 
+def test_a_window_without_data(backend):
+    """What comes first is x itself, and no more than the window of it is stepped."""
+    for optimizer in (SGD(0.5), OPTIMIZERS["plain"]):
+        x = backend.asarray(np.arange(12.0).reshape(4, 3))
+        fused = optimizer.fuse("grad = 2 * x")
+        fused.step(x, (), fused.init(x, backend=backend), at=np.s_[1:3])
+        before = np.arange(12.0).reshape(4, 3)
+        assert (backend.to_host(x) == before).all(1).tolist() == [True, False, False, True]
+
+
 @pytest.mark.parametrize("name", ["guarded", "raise"])
 def test_rows_and_windows_with_options(backend, name):
     for at in (np.s_[1:3], [3, 0]):

@@ -20,7 +20,9 @@ class Rows(NamedTuple):
     shape: tuple[int, ...]
 
 
-def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any, given: int = 0) -> tuple[list[Any], Any]:
+def part_of(
+    backend: Backend, rule: Rule, arrays: Any, at: Any, given: int | None = None
+) -> tuple[list[Any], Any]:
     """The arrays of a step of ``x[at]``, and which rows those are, None for a window.
 
     The gradient, or the first so many that are `given`, and what is only written, are of the shape of the
@@ -39,7 +41,7 @@ def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any, given: int = 0) 
     if any(type(array) is not kind for array in arrays):
         arrays = adopted(backend, rule, arrays)
     # Of a direction, the first that is written is no x.
-    loose: Any = range(given) or ((0, len(rule.reads)) if rule.fresh else (0,))
+    loose: Any = ((0, len(rule.reads)) if rule.fresh else (0,)) if given is None else range(given)
     whole = [i for i in range(len(arrays)) if i not in loose]
     x: Any = arrays[len(rule.reads)] if not rule.fresh else arrays[whole[-1]] if whole else None
     for i in whole:
