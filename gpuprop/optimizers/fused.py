@@ -12,7 +12,7 @@ from gpuprop.backends import Backend
 from gpuprop.backends.base import Capturing
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
-from gpuprop.optimizers.steps.making import made, taken, value_of
+from gpuprop.optimizers.steps.making import backend_of_state, check_data, made, taken, value_of
 from gpuprop.optimizers.steps.parts import Rows, cut, index_of, part_of
 from gpuprop.rules import Rule, around
 from gpuprop.rules.fusion import Lines, behind_gradient, maker
@@ -23,21 +23,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Fused:
-    """Steps of an optimizer with lines of your own in the same pass: what `Optimizer.fuse` gives.
+    """Steps of an optimizer with lines of your own in the same pass: what `RMSProp.fuse` gives.
 
     Its states are those of `optimizer`, and are saved and loaded as such.
 
-    Attributes
+    Parameters
     ----------
     optimizer : Optimizer
         Whose step it is.
+    lines : tuple
+        What `fuse` was given, checked.
     """
 
     optimizer: Options
-    _lines: Lines
+    lines: Lines
 
     def init(self, x: Any, *, backend: Backend | None = None) -> State:
-        """The state before the first step: see `Optimizer.init`."""
+        """The state before the first step, as of `optimizer`.
+
+        Parameters
+        ----------
+        x, backend
+            As for `Optimizer.init`.
+
+        Returns
+        -------
+        State
+        """
         return self.optimizer.init(x, backend=backend)
 
     def step(self, x: Any, data: Any, state: State, *, at: Any = None, **scalars: float) -> Any:
@@ -85,14 +97,16 @@ class Fused:
         x, given, lines, numbers = taken(backend, self._lines, x, data, scalars)
         at = at if at is None else index_of(backend, at, x)
         is_rows = isinstance(at, Rows)
-        part = given if at is None else {name: cut(at, a, x.shape) for name, a in given.items()}
-        value = None
         if (is_rows or self._needs_gradient or lines.value) and backend.is_capturing(x):
-            raise refusals.captured(
-                "its value, or the gradient that clip_norm, 'auto' and rows need before it, is made aside"
+            raise refusals.captured("its value, or the gradient that it needs before, is made aside")
+        with backend.on_device_of(x):
+            x_part, part, value = (
+                cut(at, x, x.shape),
+                {n: cut(at, a, x.shape) for n, a in given.items()},
+                None,
             )
         if is_rows or self._needs_gradient:
-            x_part = x if at is None else cut(at, x, x.shape)
+            check_data(backend, x_part, part, lines)
             value = value_of(backend, lines, x_part, part, numbers)
             if "grad" not in part:
                 room = state._room_for_gradient(x) if at is None else backend.empty_like(x_part)
@@ -149,8 +163,8 @@ class Fused:
                 'nonfinite="raise" or learning_rate="auto"; leave these out, or call step'
             )
         steps = check.whole("steps", steps, least=1)
-        backend = _backend_of(state)
-        x, given, lines, numbers = taken(backend, self._lines, x, data, scalars)
+        backend = backend_of_state(state)
+        x, given, lines, numbers = taken(backend, self.lines, x, data, scalars)
         rule, more = self._rule(lines), tuple(numbers.values())
         arrays = (*given.values(), *self._others(x, state))
         ahead = range(1 if optimizer._constant_scalars else steps)
@@ -197,7 +211,7 @@ class Fused:
     @cached_property
     def rule(self) -> Rule:
         """What the kernel does with each element, the optimizer's lines and yours."""
-        return self._rule(self._lines)
+        return self._rule(self.lines)
 
     @cached_property
     def _needs_gradient(self) -> bool:
@@ -214,11 +228,10 @@ class Fused:
             raise refusals.foreign(state, optimizer.rule) from None
 
     def _rule(self, lines: Lines) -> Rule:
-        optimizer, rules = self.optimizer, self._rules
-        if lines not in rules:
-            options = optimizer._around._replace(lines=lines)
-            rules[lines] = optimizer._folded(around(optimizer._core, options))
-        return rules[lines]
+        if lines not in self._rules:
+            options = self.optimizer._around._replace(lines=lines)
+            self._rules[lines] = self.optimizer._folded(around(self.optimizer._core, options))
+        return self._rules[lines]
 
     @cached_property
     def _rules(self) -> dict[Lines, Rule]:
@@ -239,11 +252,5 @@ class Fused:
         return sums
 
     def __repr__(self) -> str:
-        given = ((n, getattr(self._lines, n)) for n in ("before", "after", "reads", "scalars", "value"))
+        given = ((n, getattr(self.lines, n)) for n in ("before", "after", "reads", "scalars", "value"))
         return f"{self.optimizer!r}.fuse({', '.join(f'{name}={value!r}' for name, value in given if value)})"
-
-
-def _backend_of(state: Any) -> Backend:
-    if not isinstance(state, State):
-        raise TypeError(f"state is a {type(state).__name__}; it must be one that init gave")
-    return state.backend

@@ -148,6 +148,23 @@ def test_a_file_goes_on_by_the_same_bits(backend, name, tmp_path):
     assert (state.step, state.found_rate) == (loaded.step, loaded.found_rate)
 
 
+@pytest.mark.gpu
+def test_another_device_than_the_current(other_device):
+    import cupy
+
+    with other_device:
+        x, y = cupy.linspace(1, 2, 12).reshape(4, 3), cupy.ones((4, 3))
+    for optimizer in (OPTIMIZERS["plain"], OPTIMIZERS["guarded"]):
+        fused = EXAMPLES["regulariser"].fuse(optimizer, value=True)
+        state = fused.init(x)
+        for at in (None, np.s_[1:3], [2, 0]):
+            value = fused.step(x, {"y": y}, state, at=at, lam=0.3, delta=0.1)
+            assert value.device == other_device
+        with pytest.raises(ValueError, match="y is on device 0 and x on device 1"):
+            fused.step(x, {"y": cupy.ones((4, 3))}, state, lam=0.3, delta=0.1)
+        assert state.step == 3
+
+
 def test_torch_tensors():
     torch = pytest.importorskip("torch")
     x, y = torch.linspace(1, 2, 12, dtype=torch.float64).reshape(3, 4), torch.ones(3, 4, dtype=torch.float64)
@@ -185,10 +202,11 @@ def test_torch_tensors():
     ],
     ids=str,
 )
-@pytest.mark.parametrize("method", ["step", "run"])
+@pytest.mark.parametrize("method", ["step", "run", "guarded"])
 def test_data_that_are_not_what_fuse_was_told(data, scalars, error, words, method):
     x = np.ones(3)
-    fused = SGD(0.1).fuse("grad = t * x + y", reads=("y",), scalars=("t",), value="x")
+    optimizer, method = (SGD(0.1, clip_norm=1.0), "step") if method == "guarded" else (SGD(0.1), method)
+    fused = optimizer.fuse("grad = t * x + y", reads=("y",), scalars=("t",), value="x")
     state = fused.init(x)
     with pytest.raises(error, match=words):
         getattr(fused, method)(x, data, state, **scalars, **({"steps": 2} if method == "run" else {}))

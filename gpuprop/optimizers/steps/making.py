@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from gpuprop import arguments as check
 from gpuprop.backends import Backend
-from gpuprop.backends.checks import as_real, check_array
+from gpuprop.backends.checks import as_real, check_array, checked
+from gpuprop.optimizers.state import State
 from gpuprop.rules import Rule
 from gpuprop.rules.fusion import Lines, maker
+
+
+def backend_of_state(state: Any) -> Backend:
+    if not isinstance(state, State):
+        raise TypeError(f"state is a {type(state).__name__}; it must be one that init gave")
+    return state.backend
 
 
 def taken(
@@ -40,6 +48,13 @@ def taken(
     if x.dtype.kind == "c":
         lines = lines._replace(reals=tuple(name for name, a in given.items() if a.dtype.kind != "c"))
     return x, given, lines, {name: check.real(name, scalars[name]) for name in lines.scalars}
+
+
+def check_data(backend: Backend, x: Any, given: Mapping[str, Any], lines: Lines) -> None:
+    """Refuse data that do not fit x, before anything else is made of them: a kernel of x would say so."""
+    names = (*given, "x")
+    rule: Any = SimpleNamespace(reads=names[:-1], writes=("x",), arrays=names, reals=lines.reals, fresh=())
+    checked(backend, rule, [*given.values(), x])
 
 
 def made(

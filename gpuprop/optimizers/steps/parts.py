@@ -80,8 +80,10 @@ def index_of(backend: Backend, at: Any, x: Any, takes_rows: bool = True) -> Any:
 
 
 def cut(index: Any, array: Any, shape: tuple[int, ...]) -> Any:
-    """The part of an array, if it is of this shape; or the array, if it is that of a part."""
+    """The part of an array of this shape; the array, where it is that of a part, or there is no index."""
     rows = isinstance(index, Rows)
+    if index is None:
+        return array
     if array.shape == shape:
         return array[index.numbers if rows else index]
     return _in_rows(index, array) if rows else array

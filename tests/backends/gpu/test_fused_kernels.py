@@ -32,7 +32,7 @@ FUSED = {
 RULES = {name: fused.rule for name, fused in FUSED.items()}
 #: Whose parts go together, beside data that are real.
 MODULUS = RMSProp(second_moment="modulus").fuse("grad = x * y", "", ("y",), value="abs2(x)")
-MODULUS_RULE = MODULUS._rule(MODULUS._lines._replace(reals=("y",)))
+MODULUS_RULE = MODULUS._rule(MODULUS.lines._replace(reals=("y",)))
 
 
 def parts_of(rule, dtype):
