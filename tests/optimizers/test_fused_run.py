@@ -157,6 +157,28 @@ def test_a_sum_is_that_of_float64():
     assert total == pytest.approx(1_000_001 * float(np.float32(0.1) * np.float32(0.1)), rel=1e-13)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", [RMSProp(nonfinite="skip"), Adam(DECAY)], ids=["skip", "schedule"])
+def test_a_captured_run_goes_on_in_each_replay(cupy, optimizer):
+    fused = optimizer.fuse("grad = x + y", reads=("y",))
+    given = [cupy.asarray(normal(2000, "float32", 1)) for _ in range(2)]
+    states, y = [fused.init(x) for x in given], cupy.ones(2000, "float32")
+    for x, state in zip(given, states, strict=True):
+        fused.step(x, {"y": y}, state)
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        stream.begin_capture()
+        try:
+            fused.run(given[0], {"y": y}, states[0], steps=2)
+        finally:
+            graph = stream.end_capture()
+        for _ in range(3):
+            graph.launch(stream)
+        stream.synchronize()
+    fused.run(given[1], {"y": y}, states[1], steps=6)
+    assert_same(content(given[0], states[0]), content(given[1], states[1]))
+    assert states[0].step == states[1].step == 7
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
 @pytest.mark.parametrize("name", NAMES)
