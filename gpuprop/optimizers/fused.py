@@ -115,7 +115,7 @@ class Fused:
             lines = behind_gradient(lines)
         # Of whole arrays the kernel takes the rows, but for the gradient's, which come first.
         first = [given[name] if is_rows and name != "grad" else part[name] for name in lines.reads]
-        rule, rows, arrays = self._rule(lines), None, (*first, *self._others(x, state))
+        rule, rows, arrays = self._rule(lines), None, [*first, *self._others(x, state)]
         if at is not None:
             arrays, rows = part_of(backend, rule, arrays, at, None if is_rows else len(first))
         more = tuple(numbers[name] for name in lines.scalars)

@@ -12,10 +12,10 @@ from gpuprop import SGD, Adam, RMSProp
 from gpuprop.measure import bandwidth
 
 cupy = pytest.importorskip("cupy", reason="CuPy generates the kernels")
-compiler = pytest.importorskip("gpuprop.backends.gpu.compiler")
+compiler = pytest.importorskip("gpuprop.backends.gpu.kernels.compiler")
 
-from gpuprop.backends.gpu.passes import pass_source  # noqa: E402
-from gpuprop.backends.gpu.wide import BYTES, elements_a_thread, wide_source  # noqa: E402
+from gpuprop.backends.gpu.kernels.passes import pass_source  # noqa: E402
+from gpuprop.backends.gpu.kernels.wide import BYTES, elements_a_thread, wide_source  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("nvidias_compiler")
 
