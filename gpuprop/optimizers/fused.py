@@ -115,7 +115,8 @@ class Fused:
             lines = behind_gradient(lines)
         # Of whole arrays the kernel takes the rows, but for the gradient's, which come first.
         first = [given[name] if is_rows and name != "grad" else part[name] for name in lines.reads]
-        rule, rows, arrays = self._rule(lines), None, [*first, *self._others(x, state)]
+        arrays: Any
+        rule, rows, arrays = self._rule(lines), None, (*first, *self._others(x, state))
         if at is not None:
             arrays, rows = part_of(backend, rule, arrays, at, None if is_rows else len(first))
         more = tuple(numbers[name] for name in lines.scalars)
@@ -221,11 +222,10 @@ class Fused:
 
     def _others(self, x: Any, state: State) -> tuple[Any, ...]:
         """The arrays of a rule behind those of data."""
-        optimizer = self.optimizer
         try:
-            return (*optimizer._reads, x, *[getattr(state, name) for name in optimizer._kept])
+            return (*self.optimizer._reads, x, *[getattr(state, n) for n in self.optimizer._kept])
         except AttributeError:
-            raise refusals.foreign(state, optimizer.rule) from None
+            raise refusals.foreign(state, self.optimizer.rule) from None
 
     def _rule(self, lines: Lines) -> Rule:
         if lines not in self._rules:
