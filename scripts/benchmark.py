@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import timing
-from contenders import CONTENDERS, Absent
+from contenders import CONTENDERS, OF_FUSED, WITH_FUSED, Absent
 from timing import cpus
 from workloads import COMPLEX, DTYPES, VARIANTS, Problem, element_of, problem_of, rule_and_bytes
 
@@ -55,7 +55,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
            help="or fit: what fits into the memory of a GPU")  # fmt: skip
     option("--dtypes", choices=DTYPES, nargs="+", default=DTYPES[:2], metavar="DTYPE", help=", ".join(DTYPES))
     option("--variants", choices=VARIANTS, nargs="+", default=["plain"], metavar="NAME",
-           help="of RMSProp: " + ", ".join(VARIANTS))  # fmt: skip
+           help=f"of RMSProp: {', '.join(VARIANTS)} (which makes the gradient, 2 x, itself)")  # fmt: skip
     option("--contenders", choices=CONTENDERS, nargs="+", default=list(CONTENDERS), metavar="NAME")
     option("--rounds", type=lambda t: whole(t, 1), default=15, metavar="N")
     option("--seconds", type=float, default=inf, metavar="X", help="begin nothing that would end later")
@@ -108,6 +108,11 @@ def measure(problem: Problem, names: list[str], rounds: int) -> tuple[dict[str, 
     """Seconds of a step in each round by contender, and why others are absent."""
     steps, absent = {}, {}
     for name in names:
+        if problem.fused and name not in WITH_FUSED:
+            absent[name] = "its step takes an array of gradients"
+            continue
+        if name in OF_FUSED and not problem.fused:
+            continue
         problem.start()
         try:
             step = CONTENDERS[name](problem)

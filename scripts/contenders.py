@@ -36,16 +36,48 @@ def contender(name: str) -> Callable:
 @contender("gpuprop")
 def gpuprop_step(problem: Problem) -> Step:
     optimizer, x, grad, state = problem.optimizer, problem.x, problem.grad, problem.made
+    if fused := problem.fused:
+        return lambda: fused.step(x, (), state)
     return lambda: optimizer.step(x, grad, state)
+
+
+@contender("gradient + step")
+def gradient_and_step(problem: Problem) -> Step:
+    """The gradient in a pass of its own, into an array that is there."""
+    optimizer, x, grad, state = problem.optimizer, problem.x, problem.grad, problem.made
+    multiply = problem.backend.xp.multiply
+
+    def step() -> None:
+        multiply(x, 2, out=grad)
+        optimizer.step(x, grad, state)
+
+    return step
+
+
+@contender("ten in a pass")
+def ten_in_a_pass(problem: Problem) -> Step:
+    fused, x, state = problem.fused, problem.x, problem.made
+
+    def step() -> None:
+        fused.run(x, (), state, steps=step.steps)
+
+    step.steps = 10
+    return step
+
+
+#: Who takes part only where the gradient is made of x, and who else then.
+OF_FUSED = ("gradient + step", "ten in a pass")
+WITH_FUSED = ("gpuprop", *OF_FUSED, "floor", "article", "optax jit")
 
 
 @contender("floor")
 def memory_floor(problem: Problem) -> Step:
-    rule, is_complex = problem.optimizer.rule, problem.x.dtype.kind == "c"
+    rule, is_complex = problem.rule, problem.x.dtype.kind == "c"
     if problem.backend.name == "cpu" and problem.x.dtype.itemsize == 2:
         raise Absent("Numba has no arithmetic in 16 bits")
     kernel = bandwidth.floor(problem.backend, *bandwidth.numbers_moved(rule, is_complex))
-    arrays = problem.grad, *problem.optimizer._reads, problem.x, *problem.state.values()
+    grads = () if problem.fused else (problem.grad,)
+    arrays = *grads, *problem.optimizer._reads, problem.x, *problem.state.values()
     return lambda: kernel(*arrays)
 
 
@@ -57,7 +89,9 @@ def article(problem: Problem) -> Step:
     w, s, grad = problem.x, problem.state["square_average"], problem.grad
 
     def step() -> Any:
-        nonlocal w, s
+        nonlocal w, s, grad
+        if problem.fused:
+            grad = 2 * w
         s = p.rho * s + (1 - p.rho) * grad**2
         w = w - p.learning_rate * grad / (xp.sqrt(s) + p.epsilon)
         return w, s
@@ -193,6 +227,7 @@ def optax_jit(problem: Problem) -> Step:
     method = optax.rmsprop(p.learning_rate, decay=p.rho, eps=p.epsilon, **more)
 
     def update(x, grad, state):
+        grad = 2 * x if problem.fused else grad
         updates, state = method.update(grad, state, x)
         return optax.apply_updates(x, updates), state
 

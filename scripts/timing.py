@@ -37,7 +37,7 @@ def seconds(backend: gpuprop.Backend, step: Step, calls: int) -> float:
         if hasattr(array, "block_until_ready"):  # JAX has threads of its own, which may not have launched yet
             array.block_until_ready()
     backend.synchronize()
-    return (time.perf_counter() - started) / calls
+    return (time.perf_counter() - started) / calls / getattr(step, "steps", 1)
 
 
 def take_turns(

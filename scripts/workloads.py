@@ -22,6 +22,8 @@ VARIANTS: dict[str, Any] = {
     "rates": lambda rates: gpuprop.RMSProp(rates),
     "found": lambda rates: gpuprop.RMSProp("auto", momentum=0.9),
     "average": lambda rates: gpuprop.RMSProp(parameter_average=0.999),
+    # So slow that x keeps its size.
+    "fused": lambda rates: gpuprop.RMSProp(1e-6).fuse("grad = 2 * x"),
 }
 #: Those of complex parameters, whose parts have the dtype.
 COMPLEX = {"modulus"}
@@ -36,6 +38,11 @@ class Problem:
     grad: Any
     x: Any
     made: gpuprop.State
+    fused: gpuprop.Fused | None = None  # makes the gradient, 2 x, in the step: `grad` is for those who cannot
+
+    @property
+    def rule(self) -> gpuprop.Rule:
+        return (self.fused or self.optimizer).rule
 
     @property
     def state(self) -> dict[str, Any]:
@@ -71,7 +78,9 @@ def problem_of(backend: gpuprop.Backend, variant: str, size: int, element: np.dt
         piece = grad[first : first + 2**20]
         piece[...] = xp.linspace(0.5, 1.5, piece.size) * (1 + 1j if element.kind == "c" else 1)
     rates = xp.linspace(0.05, 0.15, size, dtype=grad.real.dtype) if variant == "rates" else None
-    optimizer = VARIANTS[variant](rates)
+    optimizer, fused = VARIANTS[variant](rates), None
+    if isinstance(optimizer, gpuprop.Fused):
+        optimizer, fused = optimizer.optimizer, optimizer
     x = xp.empty_like(grad)
     x[...] = 1
-    return Problem(backend, optimizer, grad, x, optimizer.init(x, backend=backend))
+    return Problem(backend, optimizer, grad, x, optimizer.init(x, backend=backend), fused)

@@ -99,6 +99,22 @@ def by_steps(optimizer, x, state, file):
     return x, state
 
 
+def by_runs(optimizer, x, state, file):
+    """With the gradient in the same pass, several steps in one where they can be."""
+    fused = optimizer.fuse("grad = x - 1", value="x")
+    most = 1 if fused._needs_gradient else 4
+
+    def action():
+        while left := STEPS - state.step:
+            if (steps := random.randint(1, min(left, most))) > 1:
+                fused.run(x, (), state, steps=steps)
+            else:
+                fused.step(x, (), state)
+
+    ALARM.disturb(action, 0.05)
+    return x, state
+
+
 def by_minimize(optimizer, x, state, file):
     reached = [x]
 
@@ -144,7 +160,7 @@ def main(process, interrupts):
         while interrupted < interrupts:
             rounds += 1
             optimizer, path = random.choice(list(zip(optimizers, paths, strict=True)))
-            way, x = random.choice([by_steps, by_minimize, by_saves]), start.copy()
+            way, x = random.choice([by_steps, by_runs, by_minimize, by_saves]), start.copy()
             x, state = way(optimizer, x, optimizer.init(x), file)
             interrupted += state.step < STEPS
             what = f"{way.__name__}, {optimizer}, {state}"

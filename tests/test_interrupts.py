@@ -71,27 +71,75 @@ def test_a_step_is_all_or_nothing_at_every_instruction(backend, name, layout, st
         grad[-1] = np.inf
         return x, grad, optimizer.init(x, backend=backend)
 
-    def content(x, state):
+    def step(x, grad, state):
+        optimizer.step(x, grad, state)
+
+    check(backend, start, step, stride)
+
+
+FUSED = {
+    "value": (RMSProp(momentum=0.9), "x * x", None),
+    "guarded": (RMSProp(clip_norm=1.0, nonfinite="skip"), "x * x", None),
+    "run": (Adam(0.1), None, 3),
+    "run skip": (RMSProp(schedules.linear_schedule(0.1, 0.0, 9), nonfinite="skip"), "x * x", 3),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [
+        *(pytest.param(name, 1, marks=pytest.mark.slow) for name in FUSED),
+        ("guarded", 503),
+        ("run skip", 503),
+    ],
+)
+def test_a_fused_run_is_all_or_nothing_at_every_instruction(backend, name, stride):
+    optimizer, value, steps = FUSED[name]
+    fused = optimizer.fuse("grad = x + 1", value=value)
+
+    def start():
+        x = backend.asarray(np.linspace(1, 2, 12), "float32")
+        x[-1] = np.inf
+        return x, (), fused.init(x, backend=backend)
+
+    def action(x, data, state):
+        if steps is None:
+            fused.step(x, data, state)
+        elif left := steps - state.step:
+            fused.run(x, data, state, steps=left)
+
+    # In NumPy each of the steps is by itself.
+    check(backend, start, action, stride, has_parts=steps and backend.name == "numpy")
+
+
+def check(backend, start, action, stride, has_parts=False):
+    """At every moment, an action leaves what `start` gave as it was, or has done it.
+
+    One that `has_parts` may have done some of them, and does the rest when it is called again.
+    """
+
+    def content(x, _, state):
         arrays = [x, *state.arrays.values()]
         counts = state.step, state.skipped, state._clock.tolist(), state.found_rate
         return repr([backend.to_host(a).tolist() for a in arrays]), counts
 
-    def undisturbed():
-        x, grad, state = start()
-        before = content(x, state)
-        optimizer.step(x, grad, state)
-        return before, content(x, state)
-
-    before, after = undisturbed()  # compiles
+    given = start()
+    before = content(*given)
+    action(*given)  # compiles
+    after = content(*given)
     assert before != after
 
     @cache
     def is_done(moment):
-        """Whether the step has been done where it was interrupted then; None where it has no such moment."""
-        x, grad, state = start()
-        was_interrupted = interrupted_at(moment, lambda: optimizer.step(x, grad, state))
-        now = content(x, state)
-        assert now in (before, after), moment
+        """Whether it has been done where it was interrupted then; None where it has no such moment."""
+        given = start()
+        was_interrupted = interrupted_at(moment, lambda: action(*given))
+        now = content(*given)
+        if has_parts:
+            action(*given)
+            assert content(*given) == after, moment
+        else:
+            assert now in (before, after), moment
         return now == after if was_interrupted else None
 
     last = next(2**k for k in count() if is_done(2**k) is None)

@@ -21,6 +21,7 @@ KINDS: dict[str, Any] = {"Rule": Rule} | {
 #: Options that files of 0.1.0 do not have, as they came later: at their defaults, they change nothing.
 _LATER = {
     "second_moment", "modulus_bounds", "projected_gradient", "parameter_average", "reals", "fresh",
+    "looks_at", "total",
 }  # fmt: skip
 
 

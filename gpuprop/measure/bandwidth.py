@@ -30,7 +30,7 @@ def bytes_per_parameter(rule: Rule, itemsize: int, is_complex: bool = False) -> 
 def floor(
     backend: Backend, reads: tuple[int, ...] = (1,), writes: tuple[int, ...] = (1, 1)
 ) -> Callable[..., None]:
-    """A kernel of arrays that reads all of them and writes the last.
+    """A kernel of arrays that reads all of them and writes the last, or all where none is only read.
 
     No update that needs these streams, five for ``(grad, x, s)``, can be faster than memory allows
     this to be. It is written apart from the kernels that it is held against. What is positive stays
@@ -55,7 +55,7 @@ def floor(
     source = f"""
 def one({", ".join(names)}):
     for i in range(a0.size):
-        value = {" + ".join(f"{a}[i]" for a in names[: len(reads)])}
+        value = {" + ".join(f"{a}[i]" for a in names[: len(reads) or 1])}
         {"; ".join(f"{a}[i] += value{'' if parts == 2 else real}" for a, parts in last)}
 
 def many({", ".join(names)}, chunks):
@@ -90,7 +90,7 @@ def _gpu_floor(backend: Backend, reads: tuple[int, ...], writes: tuple[int, ...]
 
     def adds(element: str) -> str:
         """To each part of what is written, the parts of what is read."""
-        at_part = [[j for j in range(len(reads)) if i < reads[j]] for i in (0, 1)]
+        at_part = [[j for j in range(len(reads) or 1) if i < parts[j]] for i in (0, 1)]
         read = [" + ".join(element.format(j, reads[j], i) for j in at_part[i]) for i in (0, 1)]
         return " ".join(
             f"{element.format(j, parts[j], i)} += {read[i]};" for j in last for i in range(parts[j])

@@ -12,8 +12,8 @@ from gpuprop.backends import Backend
 from gpuprop.backends.base import Capturing
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
-from gpuprop.optimizers.steps.making import made, taken, value_of
-from gpuprop.optimizers.steps.parts import part_of, window_of
+from gpuprop.optimizers.steps.making import backend_of_state, check_data, made, taken, value_of
+from gpuprop.optimizers.steps.parts import Rows, cut, index_of, part_of
 from gpuprop.rules import Rule, around
 from gpuprop.rules.fusion import Lines, behind_gradient, maker
 
@@ -23,21 +23,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Fused:
-    """Steps of an optimizer with lines of your own in the same pass: what `Optimizer.fuse` gives.
+    """Steps of an optimizer with lines of your own in the same pass: what `RMSProp.fuse` gives.
 
     Its states are those of `optimizer`, and are saved and loaded as such.
 
-    Attributes
+    Parameters
     ----------
     optimizer : Optimizer
         Whose step it is.
+    lines : tuple
+        What `fuse` was given, checked.
     """
 
     optimizer: Options
-    _lines: Lines
+    lines: Lines
 
     def init(self, x: Any, *, backend: Backend | None = None) -> State:
-        """The state before the first step: see `Optimizer.init`."""
+        """The state before the first step, as of `optimizer`.
+
+        Parameters
+        ----------
+        x, backend
+            As for `Optimizer.init`.
+
+        Returns
+        -------
+        State
+            With its arrays.
+        """
         return self.optimizer.init(x, backend=backend)
 
     def step(self, x: Any, data: Any, state: State, *, at: Any = None, **scalars: float) -> Any:
@@ -53,8 +66,9 @@ class Fused:
         state : State
             From `init`.
         at : index, optional
-            The part of x that is stepped, as for `Optimizer.step`. The arrays of `data` are of the shape
-            of x, or of that of the part.
+            The part of x that is stepped, as for `Optimizer.step`. An array of `data` of the shape of x is
+            cut as x is, and one of the shape of the part is taken as it is; of rows, those that `after`
+            uses must be of the shape of x.
         **scalars : float
             The numbers of `scalars`, by name.
 
@@ -81,18 +95,19 @@ class Fused:
                 if done:
                     return value
         optimizer, backend = self.optimizer, _backend_of(state)
-        x, given, lines, numbers = taken(self._lines, backend, x, data, scalars)
-        window = None if at is None else window_of(at)
-        is_rows = at is not None and window is None
-        index = backend.xp.asarray(at) if is_rows else window
-        part = {name: a if index is None or a.shape != x.shape else a[index] for name, a in given.items()}
-        value = None
+        x, given, lines, numbers = taken(backend, self._lines, x, data, scalars)
+        at = at if at is None else index_of(backend, at, x)
+        is_rows = isinstance(at, Rows)
         if (is_rows or self._needs_gradient or lines.value) and backend.is_capturing(x):
-            raise refusals.captured(
-                "its value, or the gradient that clip_norm, 'auto' and rows need before it, is made aside"
+            raise refusals.captured("its value, or the gradient that it needs before, is made aside")
+        with backend.on_device_of(x):
+            x_part, part, value = (
+                cut(at, x, x.shape),
+                {n: cut(at, a, x.shape) for n, a in given.items()},
+                None,
             )
         if is_rows or self._needs_gradient:
-            x_part = x if index is None else x[index]
+            check_data(backend, x_part, part, lines)
             value = value_of(backend, lines, x_part, part, numbers)
             if "grad" not in part:
                 room = state._room_for_gradient(x) if at is None else backend.empty_like(x_part)
@@ -100,16 +115,16 @@ class Fused:
             lines = behind_gradient(lines)
         # Of whole arrays the kernel takes the rows, but for the gradient's, which come first.
         first = [given[name] if is_rows and name != "grad" else part[name] for name in lines.reads]
-        rule, rows = self._rule(lines), None
-        arrays: Any = (*first, *optimizer._reads, x, *[getattr(state, name) for name in optimizer._kept])
+        arrays: Any
+        rule, rows, arrays = self._rule(lines), None, (*first, *self._others(x, state))
         if at is not None:
-            arrays, rows = part_of(backend, rule, arrays, at, 0 if is_rows else len(first))
+            arrays, rows = part_of(backend, rule, arrays, at, None if is_rows else len(first))
         more = tuple(numbers[name] for name in lines.scalars)
         if lines.value:
             table = [(*optimizer._scalars_of(state, x), *more)]
             sums = self._run(rule, arrays, state, table, 1)
             if sums is not None:
-                return sums[0]
+                return sums[0] if backend.name == "gpu" else float(sums[0])
             value = value_of(backend, lines, arrays[len(rule.reads)], part, numbers)
         optimizer._ready(rule, arrays, state, rows, more=more)()
         return value
@@ -149,10 +164,10 @@ class Fused:
                 'nonfinite="raise" or learning_rate="auto"; leave these out, or call step'
             )
         steps = check.whole("steps", steps, least=1)
-        backend = _backend_of(state)
-        x, given, lines, numbers = taken(self._lines, backend, x, data, scalars)
+        backend = backend_of_state(state)
+        x, given, lines, numbers = taken(backend, self.lines, x, data, scalars)
         rule, more = self._rule(lines), tuple(numbers.values())
-        arrays = (*given.values(), *optimizer._reads, x, *[getattr(state, n) for n in optimizer._kept])
+        arrays = (*given.values(), *self._others(x, state))
         ahead = range(1 if optimizer._constant_scalars else steps)
         table = [(*optimizer._scalars_of(state, x, step), *more) for step in ahead]
         sums = self._run(rule, arrays, state, table, steps)
@@ -185,9 +200,9 @@ class Fused:
             known = optimizer._scalars_of(state, x)
         known = (*known, *more)
         if not lines.value:
-            state.backend.update(self._plain_rule, arrays, known, state._clock, skipped)
+            state.backend.update(self.rule, arrays, known, state._clock, skipped)
             return True, None
-        sums = state.backend.run_at_once(self._plain_rule, arrays, [known], 1, state._clock, skipped)
+        sums = state.backend.run_at_once(self.rule, arrays, [known], 1, state._clock, skipped)
         return sums is not None, None if sums is None else sums[0]
 
     @cached_property
@@ -195,8 +210,9 @@ class Fused:
         return self.optimizer._is_one_launch
 
     @cached_property
-    def _plain_rule(self) -> Rule:
-        return self._rule(self._lines)
+    def rule(self) -> Rule:
+        """What the kernel does with each element, the optimizer's lines and yours."""
+        return self._rule(self.lines)
 
     @cached_property
     def _needs_gradient(self) -> bool:
@@ -204,12 +220,18 @@ class Fused:
         optimizer = self.optimizer
         return optimizer.clip_norm is not None or optimizer.nonfinite == "raise" or optimizer._finds_rate
 
+    def _others(self, x: Any, state: State) -> tuple[Any, ...]:
+        """The arrays of a rule behind those of data."""
+        try:
+            return (*self.optimizer._reads, x, *[getattr(state, n) for n in self.optimizer._kept])
+        except AttributeError:
+            raise refusals.foreign(state, self.optimizer.rule) from None
+
     def _rule(self, lines: Lines) -> Rule:
-        optimizer, rules = self.optimizer, self._rules
-        if lines not in rules:
-            options = optimizer._around._replace(lines=lines)
-            rules[lines] = optimizer._folded(around(optimizer._core, options))
-        return rules[lines]
+        if lines not in self._rules:
+            options = self.optimizer._around._replace(lines=lines)
+            self._rules[lines] = self.optimizer._folded(around(self.optimizer._core, options))
+        return self._rules[lines]
 
     @cached_property
     def _rules(self) -> dict[Lines, Rule]:
@@ -230,11 +252,5 @@ class Fused:
         return sums
 
     def __repr__(self) -> str:
-        given = ((n, getattr(self._lines, n)) for n in ("before", "after", "reads", "scalars", "value"))
+        given = ((n, getattr(self.lines, n)) for n in ("before", "after", "reads", "scalars", "value"))
         return f"{self.optimizer!r}.fuse({', '.join(f'{name}={value!r}' for name, value in given if value)})"
-
-
-def _backend_of(state: Any) -> Backend:
-    if not isinstance(state, State):
-        raise TypeError(f"state is a {type(state).__name__}; it must be one that init gave")
-    return state.backend

@@ -127,7 +127,7 @@ class Options(Optimizer):
         """
         from gpuprop.optimizers.fused import Fused
 
-        if taken := sorted({"data", "state", "at", "steps"}.intersection(scalars)):
+        if taken := sorted({"self", "data", "state", "at", "steps"}.intersection(scalars)):
             raise ValueError(f"scalars has {taken[0]!r}, as every step has one itself; call it otherwise")
         return Fused(self, checked_lines(before, after, reads, scalars, value))
 

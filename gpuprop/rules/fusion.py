@@ -24,14 +24,17 @@ class Lines(NamedTuple):
     reals: tuple[str, ...] = ()
 
     @property
-    def text(self) -> str:
-        """All lines, with that of the value, which is worth 0 where there is none."""
-        return f"{self.before}\nvalue = {self.value or 0}\n{self.after}"
+    def names(self) -> set[str]:
+        """All that the lines and the value call by a name, functions too."""
+        return set().union(*(names_of(parsed(text)) for text in (self.before, self.after, self.value)))
 
     def among(self, taken: Iterable[str], x: str, gradient: str) -> Lines:
         """The same in a rule that has `taken` names, and calls the parameters and the gradient otherwise."""
-        names = {name: free_name(name, set(taken)) for name in names_of(parsed(self.text)) - {*FUNCTIONS}}
-        names |= {"x": x, "grad": gradient}
+        own = self.names - {*FUNCTIONS, "x", "grad"}
+        names, used = {"x": x, "grad": gradient}, {*taken}
+        for name in sorted(own):  # what one is called now, another may have been called before
+            names[name] = free_name(name, used | own - {name})
+            used.add(names[name])
         texts: dict[str, Any] = {
             field: renamed(getattr(self, field), names) for field in ("before", "after", "value")
         }
@@ -54,24 +57,31 @@ def checked_lines(
     TypeError
         Lines are no text, or names no tuple.
     """
+    if any(isinstance(names, (tuple, list)) and "x" in names for names in (reads, scalars)):
+        raise ValueError("x is the parameter, which every line knows; leave it out of reads and scalars")
     check_names("fuse", "fuse", reads, ("x",), scalars)
     fixed = dict.fromkeys(reads, "an array that is only read") | dict.fromkeys(scalars, "a scalar")
-    made = read_lines(
-        "before", before, {*fixed, "x"}, fixed | {"x": "what the step changes, and before cannot"}
-    )
+    made = read_lines("before", before, {*fixed, "x"}, fixed | {"x": "the parameter, which the step changes"})
     known = {*fixed, "x", *(line.target.removeprefix(PREFIX) for line in made)}
     if "grad" not in known:
         raise ValueError(
             f"before is {before!r}, which never assigns grad, nor is it among reads; add a line such as "
             "`grad = 2 * x`, or the array grad to reads"
         )
-    read_lines("value", f"value = {0 if value is None else value}", known, {})
-    read_lines("after", after, known, fixed | {"grad": "what the step was made of"})
+    if not isinstance(value, (str, type(None))):
+        raise TypeError(f"value is {value!r}; it must be an expression as text, or None")
+    if value is not None:
+        line = f"({' '.join(value.split())})"  # in brackets, so that it is one
+        read_lines("value", f"value = {line}", known, {})
+        value = ast.unparse(parsed(line))
+    changed = read_lines("after", after, known, fixed | {"grad": "what the step was made of"})
     before, after = (textwrap.dedent(text).strip("\n") for text in (before, after))
+    if after and PREFIX + "x" not in {line.target for line in changed}:
+        raise ValueError(f"after is {after!r}, which never assigns x; add a line such as `x = max(x, 0)`")
     # A gradient that is an array comes first, as everywhere.
     in_order = tuple(sorted(reads, key="grad".__ne__))
-    lines = Lines(before, after, in_order, tuple(scalars), (value or "").strip())
-    for unused in sorted(fixed.keys() - names_of(parsed(lines.text)) - {"grad"}):
+    lines = Lines(before, after, in_order, tuple(scalars), value or "")
+    for unused in sorted(fixed.keys() - lines.names - {"grad"}):
         raise ValueError(f"{unused!r} is used neither in before nor in after or value; leave it out")
     return lines
 
@@ -82,11 +92,12 @@ def maker(lines: Lines, what: str) -> Rule:
 
     Of complex x the value is complex, and its sum is that of both parts.
     """
-    body, target = lines.before, what
+    body, target, end = lines.before, what, ""
     if what == "value":
-        target = free_name(what, {*names_of(parsed(lines.text)), "x"})
-        body += f"\n{target} = {lines.value}"
-    kept, needed = _needed(body, {target})
+        target = free_name(what, {*lines.names, "x"})
+        local = free_name(f"{target}_", {*lines.names, "x"})
+        body, end = f"{body}\n{local} = {lines.value}", f"\n{target} = {{}}"
+    kept, needed = _needed(body, {local if end else target})
     reads, scalars, reals = (
         tuple(name for name in names if name in needed)
         for names in ((*lines.reads, "x"), lines.scalars, lines.reals)
@@ -95,10 +106,12 @@ def maker(lines: Lines, what: str) -> Rule:
     def rule(body: str) -> Rule:
         return Rule(what, reads, (target,), scalars, body, reals=reals, fresh=(target,))
 
-    try:
-        return rule(f"{kept}\n{target} = as_complex({target})" if what == "value" else kept)
-    except ValueError:  # it has two parts already
+    if not end:
         return rule(kept)
+    try:
+        return rule(kept + end.format(f"as_complex({local})"))
+    except ValueError:  # it has two parts already
+        return rule(kept + end.format(local))
 
 
 @cache
@@ -106,7 +119,7 @@ def behind_gradient(lines: Lines) -> Lines:
     """What is left of `lines` where their ``grad`` is an array."""
     before = lines.before
     if "grad" not in lines.reads:  # what was made of it before it was whole, is made again
-        before = renamed(before, {"grad": free_name("made", names_of(parsed(lines.text)))})
+        before = renamed(before, {"grad": free_name("made", lines.names)})
     kept, needed = _needed(before, names_of(parsed(lines.after)))
     reads, scalars, reals = (
         tuple(name for name in names if name in needed and name != "grad")

@@ -31,6 +31,7 @@ class Setting(NamedTuple):
     is_strided: bool = False
     is_large: bool = False
     ndim: int | None = None
+    fuses: bool = False
 
 
 def walk(setting, start, seed, steps):
@@ -122,10 +123,10 @@ class Walk:
         self.done += 1
         if o["nonfinite"] == "raise" and count:
             with pytest.raises(FloatingPointError):
-                self.drawn.optimizer.step(self.x.array, grad.array, self.state)
+                self.take(grad.array)
             self.check(self.now)
             return
-        self.drawn.optimizer.step(self.x.array, grad.array, self.state)
+        self.take(grad.array)
         self.t += 1
         self.skipped += count if o["nonfinite"] == "skip" else 0
         # The norm may be summed in any order: of the numbers that it then may be, one gives every bit.
@@ -142,6 +143,18 @@ class Walk:
         assert not grad.spoils(self.backend), "memory beside grad has been written"
         if grad is not self.x:
             assert same(parts(self.backend, grad.array), before["grad"]).all(), "grad has been written"
+
+    def take(self, grad):
+        """The step, or one that makes the gradient of an array, and perhaps a sum of it in the same pass."""
+        optimizer, way = self.drawn.optimizer, self.random.integers(4) if self.setting.fuses else 0
+        if way == 0:
+            return optimizer.step(self.x.array, grad, self.state)
+        if way == 1:
+            return optimizer.fuse(reads=("grad",)).step(self.x.array, {"grad": grad}, self.state)
+        fused = optimizer.fuse("grad = slope", reads=("slope",), value="x" if way == 2 else None)
+        if self.random.integers(2) or fused._needs_gradient:
+            return fused.step(self.x.array, {"slope": grad}, self.state)
+        return fused.run(self.x.array, {"slope": grad}, self.state, steps=1)
 
     def found(self):
         arrays = {"x": self.x.array, **self.state.arrays}

@@ -68,6 +68,7 @@ def test_arguments_that_are_refused(script, arguments, words, capsys):
     ("script", "arguments", "words"),
     [
         (run_quadratic, ["--size", str(10**15)], "for 3 arrays of 1000000000000000 parameters"),
+        (run_quadratic, ["--fused", "--size", str(10**15)], "for 2 arrays of 1000000000000000 parameters"),
         (
             compare_optimizers, ["--steps", "1e14", "--problems", "saddle"],
             "for 100000000000000 steps; choose fewer with --steps",

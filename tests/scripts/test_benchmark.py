@@ -11,7 +11,7 @@ import benchmark
 import numpy as np
 import pytest
 from conftest import COMPILED
-from contenders import CONTENDERS, Absent, Problem
+from contenders import CONTENDERS, OF_FUSED, WITH_FUSED, Absent, Problem
 from workloads import DTYPES, element_of, problem_of, rule_and_bytes
 
 import gpuprop
@@ -50,16 +50,19 @@ def test_variants_have_their_own_floor(tmp_path):
     report = tmp_path / "report.json"
     done = run(
         "--device", "cpu", "--sizes", 1000, "--rounds", 1, "--dtypes", "float32", "--json", report,
-        "--variants", "plain", "momentum+centered", "modulus", "rates", "average",
-        "--contenders", "gpuprop", "floor", "article",
+        "--variants", "plain", "momentum+centered", "modulus", "rates", "average", "fused",
+        "--contenders", "gpuprop", "floor", "article", "gradient + step", "ten in a pass",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    plain, both, *others = json.loads(report.read_text())["rows"]
+    plain, both, *others, fused = json.loads(report.read_text())["rows"]
     assert [row["bytes_per_step"] for row in others] == [8 * 4000, 6 * 4000, 7 * 4000]
     assert all(row["ratio_to_floor"].keys() == {"gpuprop", "floor"} for row in others)
     assert (plain["variant"], plain["bytes_per_step"]) == ("plain", 5 * 4000)
     assert (both["variant"], both["bytes_per_step"]) == ("momentum+centered", 9 * 4000)
     assert both["ratio_to_floor"].keys() == {"gpuprop", "floor"}
+    assert (fused["variant"], fused["bytes_per_step"]) == ("fused", 4 * 4000)
+    names = {"gpuprop", "floor", "article", "gradient + step", "ten in a pass"}
+    assert fused["ratio_to_floor"].keys() == names
     assert "left out: article (it has no such option" in done.stdout
 
 
@@ -84,17 +87,22 @@ def test_where_nothing_can_be_timed_it_says_so(capsys, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("is_fused", [False, True], ids=["given", "fused"])
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "centered": True}], ids=["plain", "both"])
 @pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "floor"])
-def test_contenders_make_the_same_step(name, options, compiled):
+def test_contenders_make_the_same_step(name, options, is_fused, compiled):
     dtype, rtol = ("float32", 1e-6) if name == "bitsandbytes" else ("float64", 1e-12)
     optimizer = gpuprop.RMSProp(**options)
     grad, x, expected = (compiled.asarray(np.linspace(a, a + 1, 1000, dtype=dtype)) for a in (0.5, 1, 1))
-    problem = Problem(compiled, optimizer, grad, x, optimizer.init(x))
+    if (is_fused and name not in WITH_FUSED) or (name in OF_FUSED and not is_fused):
+        pytest.skip("not in this variant")
+    fused = optimizer.fuse("grad = 2 * x") if is_fused else None
+    problem = Problem(compiled, optimizer, grad, x, optimizer.init(x), fused)
     state = optimizer.init(expected)
     for each in problem.state, vars(state):  # optax starts at zero
         each["square_average"][...] = 0 if name == "optax jit" else 2
-    optimizer.step(expected, grad, state)
+    for _ in range(10 if name == "ten in a pass" else 1):
+        optimizer.step(expected, 2 * expected if is_fused else grad, state)
     try:
         step = CONTENDERS[name](problem)
     except Absent as reason:

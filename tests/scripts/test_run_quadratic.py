@@ -52,6 +52,12 @@ def test_prints_the_article(device):
     assert "falling back" not in done.stderr
 
 
+@pytest.mark.parametrize("device", BACKENDS)
+def test_prints_the_article_with_the_gradient_inside_the_step(device):
+    done = run("--device", device, "--fused")
+    assert (done.returncode, done.stdout) == (0, article.LINES)
+
+
 def test_falls_back_and_says_so():
     done = run("--device", "gpu", **NO_GPU)
     assert (done.returncode, done.stdout) == (0, article.LINES)
@@ -78,9 +84,10 @@ def test_a_bad_environment_is_one_line_and_exit_2():
 
 
 @pytest.mark.slow
-def test_json(tmp_path):
+@pytest.mark.parametrize("fused", [False, True])
+def test_json(fused, tmp_path):
     file = tmp_path / "report.json"
-    done = run("--device", "cpu", "--json", file)
+    done = run("--device", "cpu", "--json", file, *["--fused"] * fused)
     assert done.stdout == article.LINES
     report = json.loads(file.read_text())
     assert report["trajectory"][0] == [5, 4]
@@ -89,7 +96,8 @@ def test_json(tmp_path):
     assert report["device"] == "cpu"
     assert {"python", "numpy", "numba", "gpuprop"} <= report["versions"].keys()
     moved = report["gigabytes_per_second"] * 1e9 * report["seconds_per_step"]
-    assert moved == pytest.approx(2 * 5 * 8)
+    assert moved == pytest.approx(2 * (4 if fused else 5) * 8)
+    assert (report["seconds_per_gradient"] == 0) == fused == report["fused"]
     share = report["gigabytes_per_second"] / report["memory_gigabytes_per_second"]
     assert report["share_of_memory_bandwidth"] == pytest.approx(share)
 
@@ -116,10 +124,13 @@ def test_sizes_repeat_the_start(device):
 
 
 @pytest.mark.slow
-def test_a_large_run_says_how_fast_it_was():
-    done = run("--device", "cpu", "--size", 200_001, "--epochs", 5, "--every", 100, "--dtype", "float32")
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_large_run_says_how_fast_it_was(fused):
+    arguments = ["--size", 200_001, "--epochs", 5, "--every", 100, "--dtype", "float32", *["--fused"] * fused]
+    done = run("--device", "cpu", *arguments)
     assert done.stdout.count("\n") == 1
-    assert "ms a step" in done.stderr
+    assert ("ms a step with its gradient, " if fused else "ms a step, ") in done.stderr
+    assert ("ms the gradient before it" in done.stderr) != fused
     assert "GB/s" in done.stderr
     assert "% of this machine's memory bandwidth" in done.stderr
 

@@ -78,6 +78,8 @@ class GPUBackend(CuPyArrays, Backend):
         with x.device:
             if not x.size or misalignment(arrays) or self._captures():
                 return None
+            if steps > 1 and any(array.data.ptr == x.data.ptr for array in arrays[: len(rule.reads)]):
+                return None  # a thread would not see in what it has read what it makes of x
             size, table = x.nbytes // dtype.itemsize, np.asarray(table, np.float64)
             launch, sums = passes.ready(rule, dtype.name, mode, arrays, size, table, steps, skipped)
             self._do(launch, clock, steps)

@@ -3,34 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from gpuprop import arguments as check
 from gpuprop.backends import Backend
-from gpuprop.backends.checks import as_real, check_array
+from gpuprop.backends.checks import as_real, check_array, checked
+from gpuprop.optimizers.state import State
 from gpuprop.rules import Rule
 from gpuprop.rules.fusion import Lines, maker
 
 
-def taken(lines: Lines, backend: Backend, x: Any, data: Any, scalars: Mapping[str, Any]) -> tuple[Any, ...]:
+def backend_of_state(state: Any) -> Backend:
+    if not isinstance(state, State):
+        raise TypeError(f"state is a {type(state).__name__}; it must be one that init gave")
+    return state.backend
+
+
+def taken(
+    backend: Backend, lines: Lines, x: Any, data: Any, scalars: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any], Lines, dict[str, float]]:
     """x and the arrays of data as the backend's own, the lines for such, and the scalars in order."""
     x = backend.adopt("x", x, written=True)
     check_array(backend, "x", x, written=True)
-    data = data if isinstance(data, Mapping) else dict(data)
+    if isinstance(data, (tuple, list)) and not data:
+        data = {}
+    if not isinstance(data, Mapping):
+        raise TypeError(
+            f"data is a {type(data).__module__}.{type(data).__name__}; it must be a dictionary of the arrays "
+            f"{', '.join(lines.reads) or '(there are none)'}, or () where there are none"
+        )
     for what, named, names in (("data", data, lines.reads), ("the scalars", scalars, lines.scalars)):
         if named.keys() != {*names}:
             raise TypeError(
                 f"{what} are {', '.join(map(str, named)) or 'none'}, and must be "
                 f"{', '.join(names) or 'none'}, as fuse was told"
             )
-    given = {name: backend.adopt(name, data[name]) for name in lines.reads}
-    for name, array in given.items():
-        check_array(backend, name, array, written=False)
+    given = {name: data[name] for name in lines.reads}
+    for name, array in given.items():  # x[at] of one element is a number of NumPy's
+        given[name] = backend.adopt(name, np.asarray(array) if isinstance(array, np.generic) else array)
+        check_array(backend, name, given[name], written=False)
     if x.dtype.kind == "c":
         lines = lines._replace(reals=tuple(name for name, a in given.items() if a.dtype.kind != "c"))
     return x, given, lines, {name: check.real(name, scalars[name]) for name in lines.scalars}
+
+
+def check_data(backend: Backend, x: Any, given: Mapping[str, Any], lines: Lines) -> None:
+    """Refuse data that do not fit x, before anything else is made of them: a kernel of x would say so."""
+    names = (*given, "x")
+    rule: Any = SimpleNamespace(reads=names[:-1], writes=("x",), arrays=names, reals=lines.reals, fresh=())
+    checked(backend, rule, [*given.values(), x])
 
 
 def made(

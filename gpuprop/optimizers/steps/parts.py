@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import index as whole
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,16 @@ from gpuprop.optimizers.steps import refusals
 from gpuprop.rules import Rule
 
 
-def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any, given: int = 0) -> tuple[list[Any], Any]:
+class Rows(NamedTuple):
+    """Rows that have been checked, and the shape of what they were given in."""
+
+    numbers: Any
+    shape: tuple[int, ...]
+
+
+def part_of(
+    backend: Backend, rule: Rule, arrays: Any, at: Any, given: int | None = None
+) -> tuple[list[Any], Any]:
     """The arrays of a step of ``x[at]``, and which rows those are, None for a window.
 
     The gradient, or the first so many that are `given`, and what is only written, are of the shape of the
@@ -31,10 +40,8 @@ def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any, given: int = 0) 
         arrays = (np.asarray(arrays[0]), *arrays[1:])
     if any(type(array) is not kind for array in arrays):
         arrays = adopted(backend, rule, arrays)
-    if not isinstance(at, (np.ndarray, np.generic, kind)) and hasattr(at, "__dlpack__"):
-        at = backend_of(at).adopt("at", at)
     # Of a direction, the first that is written is no x.
-    loose: Any = range(given) or ((0, len(rule.reads)) if rule.fresh else (0,))
+    loose: Any = ((0, len(rule.reads)) if rule.fresh else (0,)) if given is None else range(given)
     whole = [i for i in range(len(arrays)) if i not in loose]
     x: Any = arrays[len(rule.reads)] if not rule.fresh else arrays[whole[-1]] if whole else None
     for i in whole:
@@ -45,21 +52,52 @@ def part_of(backend: Backend, rule: Rule, arrays: Any, at: Any, given: int = 0) 
                 f"{rule.arrays[i]} has shape {arrays[i].shape} and {rule.writes[0]} has {x.shape}; they must "
                 "be the same: what `at` takes of them is found by the step"
             )
-    if (window := window_of(at)) is not None:
-        return [a if i in loose else a[window] for i, a in enumerate(arrays)], None
+    if not isinstance(at, Rows):
+        at = index_of(backend, at, x, takes_rows=not rule.fresh)
+    if isinstance(at, Rows):
+        return [_in_rows(at, arrays[0]), *arrays[1:]], at.numbers
+    return [a if i in loose else a[at] for i, a in enumerate(arrays)], None
+
+
+def index_of(backend: Backend, at: Any, x: Any, takes_rows: bool = True) -> Any:
+    """`at` as a window, or as `Rows`.
+
+    Raises
+    ------
+    IndexError
+        As for `part_of`.
+    """
+    if not isinstance(at, (np.ndarray, np.generic, backend.xp.ndarray)) and hasattr(at, "__dlpack__"):
+        at = backend_of(at).adopt("at", at)
+    if (window := _window_of(at)) is not None:
+        return window
     if not _are_numbers(at):
         at = _as_rows(at)
-    if rule.fresh:
+    if not takes_rows:
         raise IndexError("at has rows, of which step makes no direction; take a window, or step")
-    grad = arrays[0]
     with backend.on_device_of(x):
-        rows = _checked_rows(backend, at, x)
-        if at.ndim > 1 and grad.shape[: at.ndim] == at.shape:
-            grad = grad.reshape(rows.size, *grad.shape[at.ndim :])
-        return [grad, *arrays[1:]], rows
+        return Rows(_checked_rows(backend, at, x), at.shape)
 
 
-def window_of(at: Any) -> tuple[Any, ...] | None:
+def cut(index: Any, array: Any, shape: tuple[int, ...]) -> Any:
+    """The part of an array of this shape; the array, where it is that of a part, or there is no index."""
+    rows = isinstance(index, Rows)
+    if index is None:
+        return array
+    if array.shape == shape:
+        return array[index.numbers if rows else index]
+    return _in_rows(index, array) if rows else array
+
+
+def _in_rows(rows: Rows, array: Any) -> Any:
+    """With one axis of rows, where they were given in several."""
+    axes = len(rows.shape)
+    if axes < 2 or array.shape[:axes] != rows.shape:
+        return array
+    return array.reshape(rows.numbers.size, *array.shape[axes:])
+
+
+def _window_of(at: Any) -> tuple[Any, ...] | None:
     """An index that makes a view, and an array of a single element, too; None of any other."""
     items = at if isinstance(at, tuple) else (at,)
     if _are_numbers(at) or not all(type(i) is slice or i is Ellipsis or _is_integer(i) for i in items):
