@@ -94,18 +94,15 @@ class Fused:
                 done, value = self._step_at_once(x, data, state, scalars)
                 if done:
                     return value
-        optimizer, backend = self.optimizer, _backend_of(state)
-        x, given, lines, numbers = taken(backend, self._lines, x, data, scalars)
+        optimizer, backend = self.optimizer, backend_of_state(state)
+        x, given, lines, numbers = taken(backend, self.lines, x, data, scalars)
         at = at if at is None else index_of(backend, at, x)
         is_rows = isinstance(at, Rows)
         if (is_rows or self._needs_gradient or lines.value) and backend.is_capturing(x):
             raise refusals.captured("its value, or the gradient that it needs before, is made aside")
         with backend.on_device_of(x):
-            x_part, part, value = (
-                cut(at, x, x.shape),
-                {n: cut(at, a, x.shape) for n, a in given.items()},
-                None,
-            )
+            part = {name: cut(at, array, x.shape) for name, array in given.items()}
+            x_part, value = cut(at, x, x.shape), None
         if is_rows or self._needs_gradient:
             check_data(backend, x_part, part, lines)
             value = value_of(backend, lines, x_part, part, numbers)
@@ -179,7 +176,7 @@ class Fused:
 
     def _step_at_once(self, x: Any, data: Any, state: Any, scalars: dict[str, Any]) -> tuple[bool, Any]:
         """Make a step where nothing is out of the ordinary, as in most, or none: whether, and its value."""
-        optimizer, lines = self.optimizer, self._lines
+        optimizer, lines = self.optimizer, self.lines
         try:
             if state.optimizer is not optimizer or len(data) != len(lines.reads) or x.dtype.kind == "c":
                 return False, None
@@ -195,10 +192,7 @@ class Fused:
             if state._workspace is None:
                 return False, None
             skipped = state._workspace.skipped
-        known: Any = optimizer._constant_scalars
-        if known is None or state._rate_scale != 1.0:
-            known = optimizer._scalars_of(state, x)
-        known = (*known, *more)
+        known = (*optimizer._scalars_of(state, x), *more)
         if not lines.value:
             state.backend.update(self.rule, arrays, known, state._clock, skipped)
             return True, None
