@@ -5,7 +5,7 @@ import pytest
 from conftest import COMPILED
 
 import gpuprop
-from gpuprop.backends.cpu import loops, pool, reductions
+from gpuprop.backends.cpu import finding, loops, pool, reductions
 from gpuprop.backends.cpu.kernels import kernel
 
 OPTIMIZERS = {
@@ -33,8 +33,8 @@ LAYOUTS = {
 def nothing_compiled(monkeypatch, threads):
     """As in a new process; the list of kernels whose functions are made from then on."""
     for cached in (
-        loops.loops, reductions._sums_of_blocks, reductions._sum_of_strided, reductions.law,
-        reductions.find_at_once, pool._compiled,
+        loops.loops, reductions._sums_of_blocks, reductions._sum_of_strided, finding.law,
+        finding._sums_and_law, pool._compiled,
     ):  # fmt: skip
         cached.cache_clear()
     backend, made, make = gpuprop.select_backend("cpu"), [], kernel._callable

@@ -204,9 +204,9 @@ class CPUBackend(Backend):
         return known and known.kernel
 
     def quick_norm(self, x: np.ndarray, finite_only: bool) -> Any:
-        """The kernel for the sum of squares of real vectors of one block."""
+        """The kernel for the sum of squares of real vectors of at most `SHORT` elements."""
         is_real = x.ndim == 1 and x.itemsize > 2 and x.dtype.kind == "f"
-        return reductions.sum_of_squares_at_once(x.dtype.name, finite_only) if is_real else None
+        return reductions.kernel_of_squares(x.dtype.name, finite_only) if is_real else None
 
     def survey(self, rows: np.ndarray) -> tuple[int, int, int]:
         return reductions.survey_of_rows(rows)

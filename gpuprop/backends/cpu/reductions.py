@@ -11,7 +11,7 @@ import numpy as np
 
 from gpuprop.backends.base import SHORT
 from gpuprop.backends.cpu import threads
-from gpuprop.backends.cpu.kernels.kernel import Arguments, Array, Function, Kernel, function_of
+from gpuprop.backends.cpu.kernels.kernel import Array, Function, Kernel, function_of
 from gpuprop.backends.cpu.loops import SERIAL_BYTES
 from gpuprop.backends.cpu.pool import run_in_pool
 
@@ -28,6 +28,11 @@ FINITE_PRODUCTS = tuple(f"({term} if {term} - {term} == 0.0 else 0.0)" for term 
 
 def sum_of_squares(array: np.ndarray, finite_only: bool = False) -> float:
     return _sums(_FINITE_SQUARE if finite_only else _SQUARE, (array,))[0]
+
+
+def kernel_of_squares(dtype: str, finite_only: bool) -> Callable[..., bool]:
+    """What puts the sum of a vector's squares, of at most `BLOCK` elements, into an array of one float64."""
+    return _sums_of_blocks(_FINITE_SQUARE if finite_only else _SQUARE, dtype)
 
 
 def sums_of_products(one: np.ndarray, other: np.ndarray) -> tuple[float, ...]:
@@ -148,15 +153,6 @@ def _sum_of_strided(terms: tuple[str, ...], dtype: str, axes: int) -> Callable[.
     )
     array = Array(item, axes, is_contiguous=False, is_read=True)
     return function_of(Kernel("strided_sum", (("one", array), ("sums", Array("float64"))), lines))
-
-
-@cache
-def sum_of_squares_at_once(dtype: str, finite_only: bool) -> Callable[..., Any]:
-    """That of a vector of one block, in one call."""
-    block = block_function("sums_of_block", _FINITE_SQUARE if finite_only else _SQUARE, dtype)
-    lines = ("sums_of = sums_of_block(one)", "result(0, sums_of[0])")
-    arguments: Arguments = (("one", Array(dtype, is_read=True)),)
-    return function_of(Kernel("squares", arguments, lines, results=1, item=dtype, functions=(block,)))
 
 
 def survey_of_rows(rows: np.ndarray) -> tuple[int, int, int]:

@@ -68,10 +68,10 @@ class Quick:
         elif scalars is None:
             scalars = optimizer._after(clock.item(1))
         if self._clips:
-            squares = self._norm(grad)
-            if not squares or not squares[0] < math.inf:
+            sums = np.empty(1)
+            if not self._norm(grad, sums) or not (square := sums.item(0)) < math.inf:
                 return False
-            scale = optimizer._sign * clip_factor(math.sqrt(squares[0]), optimizer.clip_norm)
+            scale = optimizer._sign * clip_factor(math.sqrt(square), optimizer.clip_norm)
             scalars = [*scalars]
             scalars[optimizer._place_of_scale] = scale
         if self._counts is not None:
