@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gpuprop import arguments as check
 from gpuprop.backends import Backend
 from gpuprop.backends.base import Capturing
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
-from gpuprop.optimizers.steps.making import backend_of_state, check_data, made, taken, value_of
+from gpuprop.optimizers.steps.making import as_total, backend_of_state, check_data, made, taken, value_of
 from gpuprop.optimizers.steps.parts import Rows, cut, index_of, part_of
 from gpuprop.rules import Rule, around
 from gpuprop.rules.fusion import Lines, behind_gradient, maker
@@ -90,10 +90,8 @@ class Fused:
         the state, in a pass before: `clip_norm`, ``nonfinite="raise"``, ``learning_rate="auto"``, and rows.
         """
         with suppress(Capturing):  # what a graph needs is made below
-            if at is None and self._is_one_launch:
-                done, value = self._step_at_once(x, data, state, scalars)
-                if done:
-                    return value
+            if at is None and self._is_one_launch and (done := self._step_at_once(x, data, state, scalars)):
+                return done[0]
         optimizer, backend = self.optimizer, backend_of_state(state)
         x, given, lines, numbers = taken(backend, self.lines, x, data, scalars)
         at = at if at is None else index_of(backend, at, x)
@@ -101,8 +99,11 @@ class Fused:
         if (is_rows or self._needs_gradient or lines.value) and backend.is_capturing(x):
             raise refusals.captured("its value, or the gradient that it needs before, is made aside")
         with backend.on_device_of(x):
-            part = {name: cut(at, array, x.shape) for name, array in given.items()}
-            x_part, value = cut(at, x, x.shape), None
+            x_part, part, value = (
+                cut(at, x, x.shape),
+                {n: cut(at, a, x.shape) for n, a in given.items()},
+                None,
+            )
         if is_rows or self._needs_gradient:
             check_data(backend, x_part, part, lines)
             value = value_of(backend, lines, x_part, part, numbers)
@@ -112,8 +113,7 @@ class Fused:
             lines = behind_gradient(lines)
         # Of whole arrays the kernel takes the rows, but for the gradient's, which come first.
         first = [given[name] if is_rows and name != "grad" else part[name] for name in lines.reads]
-        arrays: Any
-        rule, rows, arrays = self._rule(lines), None, (*first, *self._others(x, state))
+        rule, rows, arrays = self._rule(lines), None, cast(Any, (*first, *self._others(x, state)))
         if at is not None:
             arrays, rows = part_of(backend, rule, arrays, at, None if is_rows else len(first))
         more = tuple(numbers[name] for name in lines.scalars)
@@ -121,7 +121,7 @@ class Fused:
             table = [(*optimizer._scalars_of(state, x), *more)]
             sums = self._run(rule, arrays, state, table, 1)
             if sums is not None:
-                return sums[0] if backend.name == "gpu" else float(sums[0])
+                return as_total(backend, sums[0])
             value = value_of(backend, lines, arrays[len(rule.reads)], part, numbers)
         optimizer._ready(rule, arrays, state, rows, more=more)()
         return value
@@ -174,30 +174,30 @@ class Fused:
                 sums = backend.xp.stack([backend.xp.asarray(each) for each in sums]) if lines.value else None
         return sums if lines.value else None
 
-    def _step_at_once(self, x: Any, data: Any, state: Any, scalars: dict[str, Any]) -> tuple[bool, Any]:
-        """Make a step where nothing is out of the ordinary, as in most, or none: whether, and its value."""
+    def _step_at_once(self, x: Any, data: Any, state: Any, scalars: dict[str, Any]) -> tuple[Any] | None:
+        """Make a step where nothing is out of the ordinary, as in most, for its value; or none, for None."""
         optimizer, lines = self.optimizer, self.lines
         try:
             if state.optimizer is not optimizer or len(data) != len(lines.reads) or x.dtype.kind == "c":
-                return False, None
+                return None
             given = [data[name] for name in lines.reads]
             more = [scalars[name] for name in lines.scalars]
             arrays = (*given, *optimizer._reads, x, *[getattr(state, name) for name in optimizer._kept])
-        except (AttributeError, KeyError, TypeError):  # for the checks to refuse
-            return False, None
-        if len(scalars) != len(more) or not all(type(number) is float for number in more):
-            return False, None
-        skipped = None
-        if not optimizer._is_plain:
-            if state._workspace is None:
-                return False, None
-            skipped = state._workspace.skipped
-        known = (*optimizer._scalars_of(state, x), *more)
+        except (AttributeError, IndexError, KeyError, TypeError):  # for the checks to refuse
+            return None
+        counts = not optimizer._is_plain
+        if len(scalars) != len(more) or {*map(type, more)} - {float} or (counts and state._workspace is None):
+            return None
+        skipped = state._workspace.skipped if counts else None
+        known: Any = optimizer._constant_scalars
+        if known is None or state._rate_scale != 1.0:
+            known = optimizer._scalars_of(state, x)
+        known = (*known, *more)
         if not lines.value:
             state.backend.update(self.rule, arrays, known, state._clock, skipped)
-            return True, None
+            return (None,)
         sums = state.backend.run_at_once(self.rule, arrays, [known], 1, state._clock, skipped)
-        return sums is not None, None if sums is None else sums[0]
+        return None if sums is None else (as_total(state.backend, sums[0]),)
 
     @cached_property
     def _is_one_launch(self) -> bool:

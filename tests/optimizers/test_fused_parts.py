@@ -190,6 +190,7 @@ def test_torch_tensors():
             TypeError,
             "data is a numpy.ndarray; it must be a dictionary of the arrays y, or",
         ),
+        (np.ones(1), {"t": 1.0}, TypeError, "data is a numpy.ndarray; it must be a dictionary"),
         (None, {"t": 1.0}, TypeError, "data is a builtins.NoneType; it must be a dictionary"),
         ((), {"t": 1.0}, TypeError, "data are none, and must be y, as fuse was told"),
         ({"z": np.ones(3)}, {"t": 1.0}, TypeError, "data are z, and must be y"),

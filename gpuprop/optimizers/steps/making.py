@@ -77,4 +77,9 @@ def value_of(
             x, given = x.astype(np.float32), {name: a.astype(np.float32) for name, a in given.items()}
         values = made(backend, maker(lines, "value"), x, given, numbers, backend.empty_like(x))
         total = as_real(backend, values).sum(dtype=np.float64)
+    return as_total(backend, total)
+
+
+def as_total(backend: Backend, total: Any) -> Any:
+    """As a float, but for one on a GPU, for which nobody waits."""
     return total if backend.name == "gpu" else float(total)
