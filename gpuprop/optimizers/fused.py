@@ -194,7 +194,9 @@ class Fused:
             known = optimizer._scalars_of(state, x)
         known = (*known, *more)
         if not lines.value:
-            state.backend.update(self.rule, arrays, known, state._clock, skipped)
+            kernel = state.backend.quick(self.rule, x, "skip" if counts else "plain")
+            if not kernel or not kernel(*arrays, *known, *[skipped] * counts, state._clock):
+                state.backend.update(self.rule, arrays, known, state._clock, skipped)
             return (None,)
         sums = state.backend.run_at_once(self.rule, arrays, [known], 1, state._clock, skipped)
         return None if sums is None else (as_total(state.backend, sums[0]),)

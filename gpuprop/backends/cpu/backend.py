@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.backends.base import Backend, DeviceUnavailableError, Mode, clip_factor
+from gpuprop.backends.base import SHORT, Backend, DeviceUnavailableError, Mode, clip_factor
 from gpuprop.backends.checks import adopted, checked, dtypes_of, real_dtype
 from gpuprop.backends.cpu import finding, passes, reductions, threads
 from gpuprop.backends.cpu.kernels import environment, kernel
@@ -199,8 +199,9 @@ class CPUBackend(Backend):
             return False
 
     def quick(self, rule: Rule, x: np.ndarray, mode: Mode) -> Any:
-        """The kernel for vectors like x, if one has been used: it checks them itself, and says whether."""
-        known = self._vectors.get((rule, x.dtype.char, mode)) if x.ndim == 1 and x.itemsize > 2 else None
+        if type(x) is not np.ndarray or x.ndim != 1 or x.size > SHORT or x.itemsize == 2:
+            return None
+        known = self._vectors.get((rule, x.dtype.char, mode))
         return known and known.kernel
 
     def quick_norm(self, x: np.ndarray, finite_only: bool) -> Any:
