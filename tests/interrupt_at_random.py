@@ -122,6 +122,7 @@ def by_minimize(optimizer, x, state, file):
         reached[:] = [x]  # the very array that is stepped
         return gradient(x)
 
+    optimizer.step(x, gradient(x), state)  # or the first rate would be looked for
     options = {"maxiter": STEPS, "gtol": None, "state": state, "copy_x": False}
     ALARM.disturb(lambda: gpuprop.minimize(None, x, jac=jac, method=optimizer, options=options), 0.08)
     return reached[0], state
