@@ -239,18 +239,6 @@ class Backend(Library):
         return select_backend, (self.name,)
 
 
-def clip_factor(norm: float, clip_norm: float) -> float:
-    """What brings a vector of this norm to at most `clip_norm`; NaN for a NaN."""
-    return 1.0 if norm <= clip_norm else clip_norm / norm
-
-
-def joint_factor(norms: Sequence[tuple[float, float]], clip_norm: float) -> float:
-    """What brings vectors of these norms, by `Backend.norm`, together to at most `clip_norm`."""
-    largest = max(unit for _, unit in norms)
-    norm = math.hypot(*(norm * (unit / largest) for norm, unit in norms))
-    return clip_factor(norm, clip_norm / largest)
-
-
 def at_once(*calls: partial[Any]) -> None:
     """Make calls that stay in C one after another, with no signal's handler between two of them."""
     deque(map(partial.__call__, calls), 0)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from gpuprop.backends.base import Backend, at_once, joint_factor
+from gpuprop.backends.base import Backend, at_once
 from gpuprop.backends.checks import as_real, checked, compute_dtype
+from gpuprop.backends.norms import joint_factor
 from gpuprop.rules import LAW, Rule
 from gpuprop.rules.arithmetic import PREFIX
 

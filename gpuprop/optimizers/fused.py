@@ -99,11 +99,8 @@ class Fused:
         if (is_rows or self._needs_gradient or lines.value) and backend.is_capturing(x):
             raise refusals.captured("its value, or the gradient that it needs before, is made aside")
         with backend.on_device_of(x):
-            x_part, part, value = (
-                cut(at, x, x.shape),
-                {n: cut(at, a, x.shape) for n, a in given.items()},
-                None,
-            )
+            part = {name: cut(at, array, x.shape) for name, array in given.items()}
+            x_part, value = cut(at, x, x.shape), None
         if is_rows or self._needs_gradient:
             check_data(backend, x_part, part, lines)
             value = value_of(backend, lines, x_part, part, numbers)

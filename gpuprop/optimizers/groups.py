@@ -9,8 +9,8 @@ from typing import Any
 from gpuprop import arguments as check
 from gpuprop.arguments import naming
 from gpuprop.backends import Backend
-from gpuprop.backends.base import joint_factor
 from gpuprop.backends.checks import as_real
+from gpuprop.backends.norms import joint_factor
 from gpuprop.backends.together import Taken, check_together
 from gpuprop.optimizers.base import Optimizer
 from gpuprop.optimizers.options import Options

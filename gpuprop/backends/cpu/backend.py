@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.backends.base import SHORT, Backend, DeviceUnavailableError, Mode, clip_factor
+from gpuprop.backends.base import SHORT, Backend, DeviceUnavailableError, Mode
 from gpuprop.backends.checks import adopted, checked, dtypes_of, real_dtype
 from gpuprop.backends.cpu import finding, passes, reductions, threads
 from gpuprop.backends.cpu.kernels import environment, kernel
 from gpuprop.backends.cpu.layouts import Plan, RowPlan, are_alike, as_bits, plan_of, plan_of_rows
 from gpuprop.backends.cpu.loops import SERIAL_BYTES, Loops
+from gpuprop.backends.norms import clip_factor
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
 

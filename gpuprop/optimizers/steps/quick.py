@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.backends.base import SHORT, clip_factor
+from gpuprop.backends.base import SHORT
+from gpuprop.backends.norms import clip_factor
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps.finding import found_at_once
 
@@ -18,8 +19,8 @@ class Quick:
     def __init__(self, optimizer: Any, x: Any, state: State) -> None:
         backend: Any = state.backend
         self.optimizer, self._kept, self._reads = optimizer, optimizer._kept, optimizer._reads
-        #: Bytes of x; 0 where there is no such step.
-        self._most = 0
+        #: Bytes of x; below 0 where there is no such step.
+        self._most = -1
         self._norm: Any = None
         self._counts: Any = None
         self._clips = optimizer.clip_norm is not None
@@ -42,7 +43,7 @@ class Quick:
             and (self._norm is not None or not self._clips)
             and (self._counts is not None or optimizer.nonfinite != "raise")
         )
-        self._most = SHORT * x.itemsize if is_ready else 0
+        self._most = SHORT * x.itemsize if is_ready else -1
 
     def ran(self, optimizer: Any, x: Any, grad: Any, state: Any) -> bool:
         """Make the step; or do nothing, and return False: something is out of the ordinary."""
