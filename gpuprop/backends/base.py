@@ -109,8 +109,8 @@ class Backend(Library):
     def quick(self, rule: Rule, x: Any, mode: Mode) -> Any:
         """The kernel for short vectors like x, if there is one, and it has been used; else None.
 
-        It takes what `update` does, an argument each, and the clock at last; it checks all of that, and returns
-        False where it has written nothing.
+        It takes what `update` does, an argument each, and the clock at last, checks all of that itself, and
+        returns False where it has written nothing.
         """
         return None
 

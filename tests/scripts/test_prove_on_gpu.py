@@ -81,6 +81,7 @@ def test_good_is_exit_0_and_what_a_run_before_has_left_is_not_taken(no_pictures,
     assert rows["one"]["why"].startswith("no figures: ")
 
 
+@pytest.mark.slow
 def test_one_that_takes_too_long_is_ended_with_all_that_it_started(no_pictures, tmp_path):
     sleeper = tmp_path / "sleeper.py"
     sleeper.write_text(f"import time; time.sleep(3); open({str(tmp_path / 'woken')!r}, 'w')")
@@ -99,6 +100,7 @@ def test_one_that_takes_too_long_is_ended_with_all_that_it_started(no_pictures, 
         assert not (tmp_path / "woken").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no groups of processes")
 def test_one_that_runs_is_ended_where_the_script_is(tmp_path):
     scripts = Path(prove_on_gpu.__file__).parent

@@ -107,6 +107,7 @@ def test_many_kernels_on_threads_and_in_forked_children(tmp_path):
     assert run(0, steps, before)[2] == bits
 
 
+@pytest.mark.slow
 def test_processes_that_begin_at_once(kept, tmp_path):
     environment_ = os.environ | {"GPUPROP_CACHE": str(tmp_path)}
     at_once = [subprocess.Popen(command(), env=environment_, stdout=subprocess.PIPE) for _ in range(3)]
@@ -117,6 +118,7 @@ def test_processes_that_begin_at_once(kept, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_it_writes(kept, tmp_path):
     kill = "import signal\nos.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
     killed = subprocess.run(command(before=kill), env=os.environ | {"GPUPROP_CACHE": str(tmp_path)})
@@ -137,6 +139,7 @@ def test_a_disk_that_is_full(kept, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["/proc/gpuprop", "a file", "read-only"])
 def test_a_place_that_cannot_be_written(place, kept, tmp_path):
     if place == "a file":
@@ -255,6 +258,7 @@ def test_what_the_code_depends_on_is_in_the_key(monkeypatch, kept):
     assert key() in keys
 
 
+@pytest.mark.slow
 def test_another_processor_has_code_of_its_own(own):
     folder, bits = own
     name = "x86-64" if os.uname().machine == "x86_64" else "generic"
@@ -263,6 +267,7 @@ def test_another_processor_has_code_of_its_own(own):
     assert run(folder)[:3:2] == ([], bits)
 
 
+@pytest.mark.slow
 def test_another_text_of_a_rule_is_another_kernel(own):
     folder, _ = own
     rule = "optimizer=gpuprop.RuleOptimizer(gpuprop.Rule('rmsprop', ('g',), ('x',), (), 'x = x - {} * g'))"
