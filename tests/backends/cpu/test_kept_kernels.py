@@ -18,6 +18,11 @@ from gpuprop.backends.cpu.kernels.loader import Code
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="asks for modes, owners, limits and forks")
 
+
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 #: Steps; prints what was compiled for them, which libraries are loaded, and the bits.
 STEPS = """
 import os, sys, zlib
@@ -133,6 +138,7 @@ def test_a_process_that_is_killed_while_it_writes(kept, tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full(kept, tmp_path):
     compiled, _, bits, errors = run(tmp_path, limit=1000)
     assert (compiled, bits, errors) == (ENTRY_AND_KERNEL, kept[1], "")
@@ -163,8 +169,8 @@ def test_a_folder_that_is_only_read_serves(own):
     folder.chmod(0o700)
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
-@pytest.mark.parametrize("which", ["folder", "parent"])
+@pytest.mark.parametrize("mode", [0o777, slow(0o770), slow(0o1777)])
+@pytest.mark.parametrize("which", ["folder", slow("parent")])
 def test_a_folder_that_others_can_write_to_is_not_used(own, mode, which):
     folder, bits = own
     files = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
@@ -183,7 +189,7 @@ def test_a_folder_that_others_can_write_to_is_not_used(own, mode, which):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
-@pytest.mark.parametrize("which", ["folder", "parent", "file"])
+@pytest.mark.parametrize("which", [slow("folder"), slow("parent"), "file"])
 def test_what_is_another_users_is_not_used(own, which):
     folder, bits = own
     for place in {"folder": [folder], "parent": [folder.parent], "file": folder.iterdir()}[which]:
@@ -193,7 +199,7 @@ def test_what_is_another_users_is_not_used(own, which):
     assert ("others can write to" in errors) == (which != "file")
 
 
-@pytest.mark.parametrize("mend", ["mode", "link"])
+@pytest.mark.parametrize("mend", ["mode", slow("link")])
 def test_a_file_that_others_could_have_written_is_replaced(own, mend, tmp_path):
     folder, bits = own
     for file in list(folder.iterdir()):
@@ -206,7 +212,9 @@ def test_a_file_that_others_could_have_written_is_replaced(own, mend, tmp_path):
     assert all(not f.is_symlink() and stat.S_IMODE(f.stat().st_mode) == 0o600 for f in folder.iterdir())
 
 
-@pytest.mark.parametrize("spoil", [lambda c: c[:-1], lambda c: b"", lambda c: c[:900] + b"!" + c[901:]])
+@pytest.mark.parametrize(
+    "spoil", [lambda c: c[:-1], slow(lambda c: b""), slow(lambda c: c[:900] + b"!" + c[901:])]
+)
 def test_a_spoilt_file_is_compiled_anew(own, spoil):
     folder, bits = own
     for file in folder.iterdir():
