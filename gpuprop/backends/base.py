@@ -64,7 +64,7 @@ class Backend(Library):
         arrays : sequence of array
             In the order of ``rule.arrays``; of one shape, dtype and device, but for ``rule.reals``, which
             are real.
-        scalars : sequence of float, or of what `clip_scale` gave
+        scalars : sequence of float, or of what `clip_scales` gave
             In the order of ``rule.scalars``; rounded once to the dtype of the computation.
         clock : ndarray of two int64
             The first is advanced before the arrays are written, and the second after: no signal's

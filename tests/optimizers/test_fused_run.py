@@ -189,3 +189,27 @@ def test_every_option(compiled, name, dtype):
     for example in ("regulariser", "proximal"):
         x, y = normal(19, dtype, 1), normal(19, dtype, 2)
         check(compiled, optimizers[name], EXAMPLES[example], x, y, has_value=example == "proximal")
+
+
+def test_more_arrays_than_a_compiled_call_has_room_for(backend):
+    names = [f"a{i}" for i in range(90)]
+    fused = SGD(0.001).fuse(f"grad = x + {' + '.join(names)}", reads=names, value="x * x")
+    x, by_hand = backend.asarray(np.linspace(1.0, 2.0, 100)), np.linspace(1.0, 2.0, 100)
+    data = {name: backend.asarray(np.full(100, float(i))) for i, name in enumerate(names)}
+    state, values = fused.init(x, backend=backend), []
+    for _ in range(4):
+        values.append(by_hand @ by_hand)
+        by_hand = by_hand - 0.001 * (by_hand + sum(range(90)))
+    found = [float(fused.step(x, data, state)), *map(float, fused.run(x, data, state, steps=3))]
+    np.testing.assert_allclose(found, values, rtol=1e-13)
+    np.testing.assert_allclose(backend.to_host(x), by_hand, rtol=1e-13)
+    assert state.step == 4
+
+
+def test_a_foreign_byte_order_is_refused_by_a_step_that_sums_as_by_others():
+    fused, x = RMSProp(0.1).fuse("grad = 2 * x", value="x * x"), np.ones(3)
+    state = fused.init(x)
+    fused.step(x, (), state)
+    with pytest.raises(TypeError, match="native byte order"):
+        fused.step(x.astype(">f8"), (), state)
+    assert state.step == 1

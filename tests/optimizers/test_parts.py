@@ -268,3 +268,10 @@ def test_a_direction_of_a_window(backend, at):
     assert other_state.step == 2
     with pytest.raises(IndexError, match="at has rows, of which step makes no direction"):
         optimizer.direction(x[[1]], other_state, x=other, at=[1])
+
+
+def test_rows_need_not_be_aligned_in_memory():
+    rows = np.frombuffer(b"\0" + np.array([2, 0], np.int64).tobytes(), np.int64, 2, 1)
+    x, optimizer = np.ones((3, 2)), gpuprop.SGD(0.5)
+    optimizer.step(x, np.ones((2, 2)), optimizer.init(x), at=rows)
+    np.testing.assert_array_equal(x, [[0.5, 0.5], [1, 1], [0.5, 0.5]])

@@ -159,6 +159,18 @@ def test_an_array_of_the_state_and_the_optimizer_may_be_others_from_then_on(ordi
     assert found == outcome()
 
 
+def test_the_backend_of_a_state_may_be_another_from_then_on(monkeypatch):
+    optimizer, x, called = gpuprop.RMSProp(0.1), np.ones(5), []
+    state = optimizer.init(x)
+    for _ in range(3):
+        optimizer.step(x, np.ones(5), state)
+    state.backend = gpuprop.select_backend("numpy")
+    update = type(state.backend).update
+    monkeypatch.setattr(type(state.backend), "update", lambda *given: called.append(1) or update(*given))
+    optimizer.step(x, np.ones(5), state)
+    assert (called, state.step) == ([1], 4)
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda state: pickle.loads(pickle.dumps(state))])
 def test_a_copy_of_a_state_goes_on_by_itself(copied):
     optimizer, x = gpuprop.RMSProp(0.1), np.linspace(-2, 2, 5)

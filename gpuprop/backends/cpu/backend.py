@@ -38,9 +38,8 @@ class CPUBackend(Backend):
                 f"Numba cannot be imported ({error}); mend: python -m pip install numba"
             ) from error
         except kernel.UnknownLayout as error:
-            raise DeviceUnavailableError(
-                f"{error}; mend: install a gpuprop, or a NumPy, that knows the other"
-            ) from error
+            mend = "install a gpuprop, or a NumPy, that knows the other"
+            raise DeviceUnavailableError(f"{error}; mend: {mend}") from error
         if environment.compiler_is_off():
             raise DeviceUnavailableError(
                 "Numba's compiler is switched off by NUMBA_DISABLE_JIT; mend: unset it, or set it to 0"
@@ -97,7 +96,8 @@ class CPUBackend(Backend):
     ) -> np.ndarray | None:
         mode: Mode = "plain" if skipped is None else "skip"
         x = arrays[len(rule.reads)]
-        if all(type(array) is np.ndarray and array.ndim == 1 for array in arrays) and x.dtype.char in "fd":
+        is_plain = x.dtype.char in "fd" and x.dtype.isnative
+        if is_plain and all(type(array) is np.ndarray and array.ndim == 1 for array in arrays):
             sums = passes.run(rule, x.dtype, mode, arrays, table, steps, clock, skipped, checked=False)
             if sums is not None:
                 return sums
@@ -107,7 +107,7 @@ class CPUBackend(Backend):
             return None
         vectors = as_bits([array.ravel("K") for array in arrays])
         if x.dtype.kind == "c" and not rule.couples:
-            vectors = [vector.view(real_dtype(x.dtype)) for vector in vectors]
+            vectors = [each.view(real_dtype(x.dtype)) for each in vectors]
         return passes.run(rule, x.dtype, mode, vectors, table, steps, clock, skipped)
 
     def compile(self, rule: Rule, arrays: Sequence[Any], modes: Sequence[Mode], finds: bool) -> None:

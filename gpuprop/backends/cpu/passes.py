@@ -41,7 +41,10 @@ def run(
     counter = () if skipped is None else (skipped,)
     room = (np.empty((workers, BLOCK), compute_dtype(real_dtype(dtype))),) if rule.total else ()
     table = np.asarray(table, np.float64)
-    call = partial(_kernel(rule, dtype, mode), *vectors, *counter, *room, table, sums, steps, clock)
+    kernel = _kernel(rule, dtype, mode)
+    if kernel is None:
+        return None
+    call = partial(kernel, *vectors, *counter, *room, table, sums, steps, clock)
     if workers == 1:
         if not call(checked, 0, 1, 0):
             return None
@@ -58,7 +61,8 @@ def run(
 
 
 @cache
-def _kernel(rule: Rule, dtype: np.dtype, mode: Mode) -> Callable[..., Any]:
+def _kernel(rule: Rule, dtype: np.dtype, mode: Mode) -> Callable[..., Any] | None:
+    """The function of all steps; None where there are more arrays than a call has room for."""
     couples, part = dtype.kind == "c" and rule.couples, real_dtype(dtype)
     real: Any = compute_dtype(part)
     real = real.name
@@ -81,19 +85,18 @@ def _kernel(rule: Rule, dtype: np.dtype, mode: Mode) -> Callable[..., Any]:
     form = {"float16": "_half", "bfloat16": "_brain"}.get(part.name, "")
     lines = element_lines(rule, mode, form, Layout(is_complex=couples), sums=bool(rule.total))
     loop = Function("loop", (*names, *scalars, *values), (*lines, *["return count"] * (mode != "plain")))
-    return function_of(
-        Kernel(
-            f"{rule.name}_pass",
-            (*arrays, *counter, *room, *numbers, ("clock", Array("int64"))),
-            tuple(_lines(rule, mode, of_parts)),
-            apart=len(arrays),
-            reads=len(rule.reads),
-            real=real,
-            whole="int32" if real == "float32" else "int64",
-            item=item,
-            functions=(loop, _TOTAL) if rule.total else (loop,),
-        )
+    kernel = Kernel(
+        f"{rule.name}_pass",
+        (*arrays, *counter, *room, *numbers, ("clock", Array("int64"))),
+        tuple(_lines(rule, mode, of_parts)),
+        apart=len(arrays),
+        reads=len(rule.reads),
+        real=real,
+        whole="int32" if real == "float32" else "int64",
+        item=item,
+        functions=(loop, _TOTAL) if rule.total else (loop,),
     )
+    return function_of(kernel) if kernel.fits else None
 
 
 #: Free to add in any order, and so to vectorise; the order is that of the one compiled code.

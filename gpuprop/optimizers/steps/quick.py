@@ -18,6 +18,7 @@ class Quick:
 
     def __init__(self, optimizer: Any, x: Any, state: State) -> None:
         backend: Any = state.backend
+        self._backend = backend
         self.optimizer, self._kept, self._reads = optimizer, optimizer._kept, optimizer._reads
         #: Bytes of x; below 0 where there is no such step.
         self._most = -1
@@ -47,7 +48,11 @@ class Quick:
 
     def ran(self, optimizer: Any, x: Any, grad: Any, state: Any) -> bool:
         """Make the step; or do nothing, and return False: something is out of the ordinary."""
-        if optimizer is not self.optimizer or state.optimizer is not optimizer:
+        if (
+            optimizer is not self.optimizer
+            or state.optimizer is not optimizer
+            or state.backend is not self._backend
+        ):
             return False
         if self._adopt:
             x, grad = self._adopt("x", x, written=True), self._adopt("grad", grad)

@@ -315,3 +315,52 @@ def test_arrays_that_lie_otherwise_are_found_out_before_any_kernel_looks_at_one(
             with pytest.raises(gpuprop.DeviceUnavailableError, match="keeps arrays in memory in a way"):
                 CPUBackend()
     assert CPUBackend().name == "cpu"
+
+
+def test_other_files_in_the_folder_are_left_alone(own):
+    folder, *_ = own
+    others = [folder / name for name in ("thesis.tex", ".bashrc", "f" * 64 + ".txt")]
+    abandoned = folder / f"{'a' * 64}.12.34"
+    for file in (*others, abandoned):
+        file.write_text("mine")
+        os.utime(file, (time.time() - 2 * store.ABANDONED,) * 2)
+    (folder / "a.folder").mkdir()
+    run(folder, "step(optimizer=gpuprop.SGD(0.1))")
+    assert all(file.exists() for file in others)
+    assert not abandoned.exists()
+
+
+@pytest.mark.slow
+def test_the_folders_above_are_made_for_this_user_alone(tmp_path):
+    run("1", before="os.umask(0o002)", HOME=str(tmp_path), XDG_CACHE_HOME="")
+    assert stat.S_IMODE((tmp_path / ".cache").stat().st_mode) == 0o700
+    assert run("1", HOME=str(tmp_path), XDG_CACHE_HOME="")[0] == []
+
+
+def test_a_fork_while_another_thread_compiles(tmp_path):
+    """Whoever forks waits for the locks in the order in which whoever compiles takes them."""
+    before = """
+import threading
+from gpuprop.backends.cpu.kernels import store
+read, reading = store.read, threading.Event()
+def slowly(key):
+    reading.set()
+    time.sleep(0.3)
+    return read(key)
+import time
+step(optimizer=gpuprop.SGD(0.1))
+store.read = slowly
+thread = threading.Thread(target=lambda: step(optimizer=gpuprop.AdaGrad()))
+thread.start()
+reading.wait()
+child = os.fork()
+if child == 0:
+    step(optimizer=gpuprop.Adam())
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+thread.join()
+"""
+    code = STEPS.format(before="", steps="") + before
+    subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"GPUPROP_CACHE": "0"}, check=True, timeout=60
+    )

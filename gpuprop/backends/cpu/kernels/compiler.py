@@ -13,7 +13,7 @@ from numba.core.registry import cpu_target
 
 from gpuprop.backends.cpu.kernels import entry, frames
 from gpuprop.backends.cpu.kernels.intrinsics import FUNCTIONS
-from gpuprop.backends.cpu.kernels.kernel import Array, Kernel
+from gpuprop.backends.cpu.kernels.kernel import Array, Kernel, lock
 from gpuprop.backends.cpu.kernels.loader import Code
 
 #: Numba's default error model tests every divisor, which stops vectorisation.
@@ -105,10 +105,16 @@ def _defined(name: str, arguments: str, lines: Any, namespace: dict[str, Any]) -
     return namespace[name]
 
 
-# Held across a fork, the lock around compiling is free in the child, whatever other threads do.
+def _hold() -> None:
+    lock.acquire()  # first, as whoever compiles a kernel does
+    global_compiler_lock.acquire()
+
+
+def _let_go() -> None:
+    global_compiler_lock.release()
+    lock.release()
+
+
+# Held across a fork, the locks around compiling are free in the child, whatever other threads do.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=global_compiler_lock.acquire,
-        after_in_parent=global_compiler_lock.release,
-        after_in_child=global_compiler_lock.release,
-    )
+    os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_let_go)

@@ -33,9 +33,17 @@ def text() -> str:
         "llvm": llvm.llvm_version_info,
         "machine": (platform.machine(), llvm.get_process_triple()),
         "processor": (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()),
-        "settings": sorted(named.items()),
+        "settings": (sorted(named.items()), _settings_file()),
     }
     return repr(facts)
+
+
+def _settings_file() -> bytes:
+    """What Numba reads for the same settings, where the process was started."""
+    try:
+        return Path(".numba_config.yaml").read_bytes()
+    except OSError:
+        return b""
 
 
 @cache

@@ -120,7 +120,9 @@ class Kernel(NamedTuple):
 
 
 def function_of(kernel: Kernel) -> Callable[..., Any]:
-    """The function that runs `kernel`; see there what it takes."""
+    """The function that runs `kernel`, if that fits; see there what it takes."""
+    if not kernel.fits:
+        raise ValueError(f"{kernel.name} takes more than the {FRAME} words that a call has room for")
     with lock:
         return _callable(kernel, _address(None), _about(kernel, _address(kernel)))
 

@@ -7,6 +7,7 @@ What is read is executed, so the folder must be such that only this user, or roo
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 import time
@@ -23,6 +24,8 @@ VARIABLE = "GPUPROP_CACHE"
 MAGIC = b"gpuprop kernel 1\n"
 #: The largest file that is read: kernels have 2 to 100 kilobytes.
 MOST_BYTES = 2**24
+#: What a file is called while it is written: the folder may have other files, which are nobody's here.
+_TEMPORARY = re.compile(r"[0-9a-f]{64}\.\d+\.\d+")
 #: Seconds after which a file is abandoned that a process began to write.
 ABANDONED = 3600
 
@@ -72,8 +75,8 @@ def write(key: str, code: Code) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
-        for other in folder.glob("*.*"):  # of processes that were killed
-            if other.lstat().st_mtime < time.time() - ABANDONED:
+        for other in folder.iterdir():  # of processes that were killed
+            if _TEMPORARY.fullmatch(other.name) and other.lstat().st_mtime < time.time() - ABANDONED:
                 other.unlink()
     except OSError:  # a full disk, a folder that is only to be read, another process that was faster
         return
@@ -92,7 +95,8 @@ def _folder() -> Path | None:
         )
     try:
         folder = Path(chosen) if is_named else _default()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for place in (*reversed(folder.parents), folder):
+            place.mkdir(mode=0o700, exist_ok=True)  # parents, too, whatever the umask
         folder = folder.resolve(strict=True)
         unsafe = next((place for place in (folder, *folder.parents) if not _is_safe(place, folder)), None)
     except (OSError, RuntimeError):  # RuntimeError: there is no home
