@@ -91,9 +91,10 @@ class Rule:
             raise ValueError(
                 f"rule {self.name!r}: {self.writes[0]!r} is what may be complex, and is in reals"
             )
-        for name in filter(None, (self.looks_at, self.total)):
-            if name not in {*self.arrays, *(a.target.removeprefix(PREFIX) for a in parsed)}:
-                raise ValueError(f"rule {self.name!r} has no {name!r} for its gradient, or its total")
+        known = {"", *self.arrays, *(each.target.removeprefix(PREFIX) for each in parsed)}
+        for name in (self.looks_at, self.total):
+            if not isinstance(name, str) or name not in known:
+                raise ValueError(f"rule {self.name!r} has no {name!r} for what it looks at, or for its total")
         if self.couples:
             _ = self._parts  # which refuses what cannot be written so
 

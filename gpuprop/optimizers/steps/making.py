@@ -72,7 +72,7 @@ def value_of(
     """The sum, a float64, on a GPU in an array of no dimension; None where nothing is to be summed."""
     if not lines.value:
         return None
-    with backend.on_device_of(x):
+    with backend.on_device_of(x), np.errstate(all="ignore"):  # a sum that is not finite is one
         if x.dtype.itemsize == 2:  # in which no value is computed
             x, given = x.astype(np.float32), {name: a.astype(np.float32) for name, a in given.items()}
         values = made(backend, maker(lines, "value"), x, given, numbers, backend.empty_like(x))

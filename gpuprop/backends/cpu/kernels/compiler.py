@@ -29,11 +29,17 @@ def machine_code(kernel: Kernel | None, key: str) -> tuple[Code, bool]:
 
     Of None, that of the entry of all kernels.
     """
-    with global_compiler_lock:
-        library, symbol = _entry() if kernel is None else _compiled(kernel, key)
+    for turn in range(3):
+        with global_compiler_lock:
+            library, symbol = _entry() if kernel is None else _compiled(kernel, key)
+        try:
+            _, _, (object_file, _) = library.serialize_using_object_code()
+            break
+        except RuntimeError:  # a signal's handler has raised in LLVM's callback, which brings it: it is lost
+            if turn == 2:
+                raise
     calls = re.findall(r"^declare .*?@\"?([\w.$]+)\"?\(", library.get_llvm_str(), re.MULTILINE)
     others = [name for name in calls if not name.startswith("llvm.") and not _KNOWN.fullmatch(name)]
-    _, _, (object_file, _) = library.serialize_using_object_code()
     return Code(symbol, object_file), not others
 
 
