@@ -74,14 +74,21 @@ def gradient(x):
     return x - 1
 
 
+def fused_of(optimizer):
+    return optimizer.fuse("grad = x - 1", value="x")
+
+
 def undisturbed(optimizer, start):
-    """x and the arrays of the state after each number of steps."""
+    """x and the arrays of the state after each number of steps, and all compiled: Numba bears no signals."""
     x = start.copy()
     state = optimizer.init(x)
     path = []
     for _ in range(STEPS + 1):
         path.append([x.copy(), *(a.copy() for a in state.arrays.values())])
         optimizer.step(x, gradient(x), state)
+    fused_of(optimizer).step(x, (), state)
+    if not fused_of(optimizer)._needs_gradient:
+        fused_of(optimizer).run(x, (), state, steps=2)
     return path
 
 
@@ -101,7 +108,7 @@ def by_steps(optimizer, x, state, file):
 
 def by_runs(optimizer, x, state, file):
     """With the gradient in the same pass, several steps in one where they can be."""
-    fused = optimizer.fuse("grad = x - 1", value="x")
+    fused = fused_of(optimizer)
     most = 1 if fused._needs_gradient else 4
 
     def action():
