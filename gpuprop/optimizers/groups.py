@@ -57,13 +57,9 @@ class Groups:
     _known: set[Any]
 
     def __init__(
-        self,
-        optimizers: Mapping[str, Optimizer] | None = None,
-        /,
-        *,
-        clip_norm: float | None = None,
+        self, optimizers: Mapping[str, Optimizer] | None = None, /, *, clip_norm: float | None = None,
         **named: Optimizer,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if optimizers is not None and not isinstance(optimizers, Mapping):
             raise TypeError(f"optimizers is a {type(optimizers).__name__}; it must be a dictionary by name")
         together: dict[str, Any] = {**(optimizers or {}), **named}
@@ -92,10 +88,7 @@ class Groups:
         raise AttributeError(f"cannot assign {name!r}: hyperparameters are immutable; make other groups")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Groups) and (dict(self.optimizers), self.clip_norm) == (
-            dict(other.optimizers),
-            other.clip_norm,
-        )
+        return isinstance(other, Groups) and self.__reduce__() == other.__reduce__()
 
     def __hash__(self) -> int:
         return hash((frozenset(self.optimizers.items()), self.clip_norm))
@@ -134,7 +127,13 @@ class Groups:
         return GroupsState(self, states)
 
     def compile(self, arrays: Mapping[str, Any], *, backend: Backend | None = None) -> None:
-        """Compile ahead what steps of such arrays need: see `Optimizer.compile`; for the rest as `init`."""
+        """Compile ahead what steps of such arrays need: see `Optimizer.compile`.
+
+        Parameters
+        ----------
+        arrays, backend
+            As for `init`.
+        """
         given = self._all_named(arrays)
         for name, optimizer in self._stepping.items():
             with naming(name):
