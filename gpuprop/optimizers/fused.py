@@ -90,7 +90,11 @@ class Fused:
         the state, in a pass before: `clip_norm`, ``nonfinite="raise"``, ``learning_rate="auto"``, and rows.
         """
         with suppress(Capturing):  # what a graph needs is made below
-            if at is None and self._is_one_launch and (done := self._step_at_once(x, data, state, scalars)):
+            if (
+                at is None
+                and self.optimizer._is_one_launch
+                and (done := self._step_at_once(x, data, state, scalars))
+            ):
                 return done[0]
         optimizer, backend = self.optimizer, backend_of_state(state)
         x, given, lines, numbers = taken(backend, self.lines, x, data, scalars)
@@ -197,10 +201,6 @@ class Fused:
             return (None,)
         sums = state.backend.run_at_once(self.rule, arrays, [known], 1, state._clock, skipped)
         return None if sums is None else (as_total(state.backend, sums[0]),)
-
-    @cached_property
-    def _is_one_launch(self) -> bool:
-        return self.optimizer._is_one_launch
 
     @cached_property
     def rule(self) -> Rule:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
+
 from gpuprop.backends.base import Mode
 from gpuprop.rules import Rule
 from gpuprop.rules.arithmetic import PREFIX
@@ -31,6 +33,11 @@ class Layout(NamedTuple):
 
 
 VECTOR = Layout()
+
+
+def form_of(part: np.dtype) -> str:
+    """How the conversions of elements end that are, or have parts, of this dtype."""
+    return {"float16": "_half", "bfloat16": "_brain"}.get(part.name, "")
 
 
 def element_lines(

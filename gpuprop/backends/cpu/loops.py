@@ -12,7 +12,7 @@ from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype
 from gpuprop.backends.cpu import threads
 from gpuprop.backends.cpu.kernels.kernel import Array, Function, Kernel, function_of
-from gpuprop.backends.cpu.lines import VECTOR, Layout, element_lines, strided_lines
+from gpuprop.backends.cpu.lines import VECTOR, Layout, element_lines, form_of, strided_lines
 from gpuprop.backends.cpu.pool import run_in_pool
 from gpuprop.rules import Rule
 
@@ -133,10 +133,9 @@ class Loops:
         )
 
     def _vector_lines(self, returns: bool) -> tuple[str, ...]:
-        form = {"float16": "_half", "bfloat16": "_brain"}.get(self._part_dtype.name, "")
         by_vectors = returns or self._is_pairs
         layout = Layout(is_complex=self._couples) if by_vectors else self._layout
-        lines = element_lines(self._rule, self._mode, form, layout)
+        lines = element_lines(self._rule, self._mode, form_of(self._part_dtype), layout)
         return (*lines, "return count") if returns and self._mode != "plain" else tuple(lines)
 
 

@@ -15,7 +15,7 @@ from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype, real_dtype
 from gpuprop.backends.cpu import threads
 from gpuprop.backends.cpu.kernels.kernel import Arguments, Array, Function, Kernel, function_of
-from gpuprop.backends.cpu.lines import Layout, element_lines
+from gpuprop.backends.cpu.lines import Layout, element_lines, form_of
 from gpuprop.backends.cpu.loops import SERIAL_BYTES
 from gpuprop.backends.cpu.pool import run_in_pool
 from gpuprop.backends.cpu.reductions import exact_sum
@@ -82,8 +82,7 @@ def _kernel(rule: Rule, dtype: np.dtype, mode: Mode) -> Callable[..., Any] | Non
     values = ("values",) * bool(rule.total)
     scalars = tuple(f"scalar_{name}" for name in rule.scalars)
     names = tuple(name for name, _ in arrays)
-    form = {"float16": "_half", "bfloat16": "_brain"}.get(part.name, "")
-    lines = element_lines(rule, mode, form, Layout(is_complex=couples), sums=bool(rule.total))
+    lines = element_lines(rule, mode, form_of(part), Layout(is_complex=couples), sums=bool(rule.total))
     loop = Function("loop", (*names, *scalars, *values), (*lines, *["return count"] * (mode != "plain")))
     kernel = Kernel(
         f"{rule.name}_pass",

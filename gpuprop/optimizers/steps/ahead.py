@@ -18,7 +18,7 @@ def compile_ahead(optimizer: Any, x: Any, backend: Backend) -> None:
     check_array(backend, "x", x, written=True)
     dtypes, reads = dtypes_of(rule, x.dtype), [backend.adopt("x", array) for array in optimizer._reads]
     few = _ones_like_some(backend, x)
-    read = [_ones_like_some(backend, array, array) for array in reads]
+    read = [_ones_like_some(backend, array, keeps=True) for array in reads]
     kept = [backend.full_like(few, 0.0, dtype) for dtype in dtypes[len(rule.reads) + 1 :]]
     state = State(optimizer, 0, dict(zip(rule.writes[1:], kept, strict=True)), backend)
     if optimizer._finds_rate:
@@ -37,16 +37,15 @@ _MODES: dict[str, tuple[Mode, ...]] = {
 }  # fmt: skip
 
 
-def _ones_like_some(backend: Backend, array: Any, values: Any = None) -> Any:
+def _ones_like_some(backend: Backend, array: Any, keeps: bool = False) -> Any:
     """At most two elements along each axis, as dense as `array`: ones, or its own values."""
     outermost_first = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
     is_dense = array.transpose(outermost_first).flags.c_contiguous
-    index = (slice(0, 2),) * array.ndim
     with backend.on_device_of(array):
-        part = array[index] if values is None else values[index]
+        part = array[(slice(0, 2),) * array.ndim]
         if is_dense or backend.name == "cpu":  # whose loops are compiled for the whole
-            return backend.full_like(part, 1.0 if values is None else part)
+            return backend.full_like(part, part if keeps else 1.0)
         spread = backend.xp.ones((*part.shape[:-1], 2 * part.shape[-1]), part.dtype)[..., ::2]
-        if values is not None:
+        if keeps:
             spread[...] = part
         return spread
