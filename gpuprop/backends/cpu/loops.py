@@ -13,7 +13,7 @@ from gpuprop.backends.checks import compute_dtype
 from gpuprop.backends.cpu import threads
 from gpuprop.backends.cpu.kernels.kernel import Array, Function, Kernel, function_of
 from gpuprop.backends.cpu.lines import VECTOR, Layout, element_lines, form_of, strided_lines
-from gpuprop.backends.cpu.pool import run_in_pool
+from gpuprop.backends.cpu.pool import run_in_chunks, run_in_pool
 from gpuprop.rules import Rule
 
 #: Bytes of one array up to which one thread is used: waking a sleeping second one, which takes tens
@@ -68,15 +68,8 @@ class Loops:
         workers = chunks = min(threads.get_num_threads(), length)
         if self._mode != "plain":
             chunks = max(workers, -(-length // MOST_COUNTED))
-        if chunks == 1:
-            return self.kernel(*arrays, *scalars, clock, checked, 0, 1, 0)
-        if threads.parallel_layer_is_safe():
-            return self.kernel(*arrays, *scalars, clock, checked, 0, chunks, workers)
-        if not self.kernel(*arrays, *scalars, clock, checked, 0, 0, 0):
-            return False
-        part = partial(self.kernel, *arrays, *scalars, clock, True)
-        run_in_pool([partial(part, chunk, chunks, 0) for chunk in range(chunks)], clock, workers)
-        return True
+        call = partial(self.kernel, *arrays, *scalars, clock)
+        return run_in_chunks(call, checked, chunks, workers, clock)
 
     def compile(self, nbytes: int) -> None:
         """Have ready what `run` needs for arrays of so many bytes."""

@@ -17,7 +17,7 @@ from gpuprop.backends.cpu import threads
 from gpuprop.backends.cpu.kernels.kernel import Arguments, Array, Function, Kernel, function_of
 from gpuprop.backends.cpu.lines import Layout, element_lines, form_of
 from gpuprop.backends.cpu.loops import SERIAL_BYTES
-from gpuprop.backends.cpu.pool import run_in_pool
+from gpuprop.backends.cpu.pool import run_in_chunks
 from gpuprop.backends.cpu.reductions import exact_sum
 from gpuprop.rules import Rule
 
@@ -45,18 +45,8 @@ def run(
     if kernel is None:
         return None
     call = partial(kernel, *vectors, *counter, *room, table, sums, steps, clock)
-    if workers == 1:
-        if not call(checked, 0, 1, 0):
-            return None
-    elif threads.parallel_layer_is_safe():
-        if not call(checked, 0, workers, workers):
-            return None
-    elif not checked:
+    if not run_in_chunks(call, checked, workers, workers, clock, steps):
         return None
-    else:
-        run_in_pool(
-            [partial(call, True, worker, workers, 0) for worker in range(workers)], clock, steps=steps
-        )
     return np.array([exact_sum(of_blocks) for of_blocks in sums]) if rule.total else sums
 
 

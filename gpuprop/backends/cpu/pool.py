@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from gpuprop.backends.cpu import threads
 from gpuprop.backends.cpu.kernels.kernel import Array, Kernel, function_of
 
 _call = partial.__call__
@@ -67,6 +68,20 @@ def run_in_pool(
                 finish(running, clock, steps)
     for error in filter(None, errors):
         raise error
+
+
+def run_in_chunks(
+    call: Callable[..., bool], checked: bool, chunks: int, workers: int, clock: Any = None, steps: int = 1
+) -> bool:
+    """Have a kernel of bound arguments do its chunks on so many threads; False where it did nothing."""
+    if chunks == 1:
+        return call(checked, 0, 1, 0)
+    if threads.parallel_layer_is_safe():
+        return call(checked, 0, chunks, workers)
+    if not checked and not call(False, 0, 0, 0):
+        return False
+    run_in_pool([partial(call, True, chunk, chunks, 0) for chunk in range(chunks)], clock, workers, steps)
+    return True
 
 
 def _serve(jobs: SimpleQueue[tuple[Any, ...]]) -> None:

@@ -13,7 +13,7 @@ from gpuprop.backends.base import SHORT
 from gpuprop.backends.cpu import threads
 from gpuprop.backends.cpu.kernels.kernel import Array, Function, Kernel, function_of
 from gpuprop.backends.cpu.loops import SERIAL_BYTES
-from gpuprop.backends.cpu.pool import run_in_pool
+from gpuprop.backends.cpu.pool import run_in_chunks
 
 #: Elements that are summed one after the other, always in the same order; the blocks' sums are then
 #: added exactly.
@@ -65,19 +65,15 @@ def _sums(terms: tuple[str, ...], arrays: tuple[np.ndarray, ...]) -> tuple[float
     count = max(-(-first.size // BLOCK), 1)
     sums = np.empty(count * len(terms))
     call = partial(_run, _sums_of_blocks(terms, first.dtype.name), *vectors, sums)
-    workers = min(threads.get_num_threads(), count)
-    if workers == 1 or first.nbytes <= SERIAL_BYTES:
-        call()
-    elif threads.parallel_layer_is_safe():
-        call(True, 0, workers, workers)
-    else:
-        run_in_pool([partial(call, True, worker, workers, 0) for worker in range(workers)])
+    workers = min(threads.get_num_threads(), count) if first.nbytes > SERIAL_BYTES else 1
+    run_in_chunks(call, True, workers, workers)
     return tuple(map(exact_sum, sums.reshape(-1, len(terms)).T)) if count > 1 else tuple(sums.tolist())
 
 
-def _run(call: Callable[..., bool], *arguments: Any) -> None:
+def _run(call: Callable[..., bool], *arguments: Any) -> bool:
     if not call(*arguments):
         raise AssertionError("a reduction ran on nothing: an array is not what the checks have let pass")
+    return True
 
 
 def exact_sum(sums: np.ndarray) -> float:
