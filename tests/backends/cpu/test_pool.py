@@ -102,10 +102,10 @@ def test_many_chunks_for_the_counters_are_no_more_threads(monkeypatch, threads, 
     used = []
     monkeypatch.setattr(loops, "MOST_COUNTED", 100_000)
     monkeypatch.setattr(
-        loops, "run_in_pool", lambda tasks, clock, workers: used.append((len(tasks), workers))
+        pool, "run_in_pool", lambda tasks, clock, workers, steps: used.append((len(tasks), workers))
     )
     if pooled_too:
-        monkeypatch.setattr(loops.threads, "parallel_layer_is_safe", lambda: False)
+        monkeypatch.setattr(pool.threads, "parallel_layer_is_safe", lambda: False)
     threads(1)
     x = np.ones(SIZE)
     optimizer = RMSProp(nonfinite="skip")
