@@ -93,6 +93,69 @@ def test_from_one_side_to_the_other_f_does_not_change_either():
     assert result.message.endswith(f"or go to and fro, as {CONSTANT}.")
 
 
+LOOK = "check the sign of the gradient (gpuprop.check_gradient), or take a smaller learning rate."
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        ({"maxiter": 100}, 1, " f rose from 41 at step 0 to 2151.88 at step 100, and is to fall: "),
+        ({"maxiter": 105}, 1, " f rose from 41 at step 0 to 2623.13 at step 105, and is to fall: "),
+        ({"maxiter": 100, "return_best": True}, 1, " f rose from 41 at step 0 to 2151.88 at step 100, "),
+        ({"maxfev": 3}, 2, " f rose from 41 at step 0 to 90.5296 at step 20, and is to fall: "),
+        ({"maxiter": 10**5, "check_every": 10**5}, 6, " f rose from 41 at step 0 to inf at step 100000, "),
+        ({"bounds": (-9, 9), "check_every": 100}, 0, " f rose from 41 at step 0 to 162 at step 100, "),
+        (
+            {"bounds": (-9, 9), "gtol": None, "maxiter": 900},
+            1,
+            " f rose from 41 at step 0 to 162 at step 900, ",
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_gradient_of_the_wrong_sign_is_named_whatever_ends_the_run(options, status, said):
+    """Against bounds it even ends in success."""
+    bounds, options = options.get("bounds"), {k: v for k, v in options.items() if k != "bounds"}
+    run = {"jac": lambda x: -2 * x, "method": SGD(0.01), "bounds": bounds, "options": options}
+    result = minimize(sum_of_squares, X0, **run)
+    assert result.status == status
+    assert said in result.message
+    assert result.message.endswith(LOOK)
+    assert "constant" not in result.message
+
+
+def test_f_above_its_start_is_said_of_other_runs():
+    def message(method, sign=1, maxiter=20):
+        run = {"jac": lambda x: sign * twice(x), "method": method, "options": {"maxiter": maxiter}}
+        return minimize(lambda x: sign * sum_of_squares(x), X0, **run).message
+
+    f = f"{41 * 1.2**40:.6g} at step 20"
+    assert message(SGD(1.1)).endswith(f" f rose from 41 at step 0 to {f}, and is to fall: {LOOK}")
+    rising = message(SGD(1.1, maximize=True), sign=-1)
+    assert rising.endswith(f" f fell from -41 at step 0 to -{f}, and is to rise: {LOOK}")
+    # After one step that was too long it is on its way back, and needs no more than to hear how far it is.
+    back = message(SGD(lambda step: 1e-4 + 100 * (step < 1)), maxiter=100)
+    assert back.endswith(f"; f {STEADY}. f rose from 41 at step 0 to 1.5606e+06 at step 100.")
+
+
+def test_nothing_of_a_start_is_said_where_that_is_unclear():
+    """Of what rounding may have made of f, of a gradient alone, and of a saddle's two signs."""
+    options = {"maxiter": 20}
+    rounding = minimize(lambda x: 1 + 1e-12 * x.sum(), X0, jac=lambda x: -x, options=options)
+    assert rounding.fun > 1 + 9e-12
+    alone = minimize(None, X0, jac=lambda x: -x, options=options)
+    saddle = minimize(
+        lambda x: np.sum(x["a"] ** 2 - x["b"] ** 2),
+        {"a": X0, "b": X0 / 9},
+        jac=lambda x: {"a": 2 * x["a"], "b": -2 * x["b"]},
+        method=gpuprop.Groups(a=SGD(0.1, maximize=True), b=SGD(0.1)),
+        options=options,
+    )
+    assert saddle.fun > 1e4  # which a rises, as it is to, while b falls
+    assert not [run.message for run in (rounding, alone, saddle) if " rose " in run.message]
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 def test_a_rate_that_a_callback_scales_is_not_called_constant(scaled):
     def halve(intermediate_result):

@@ -18,7 +18,7 @@ from gpuprop.driver.checkpoints import Progress
 from gpuprop.driver.functions.objective import Objective
 from gpuprop.driver.options import DriverOptions
 from gpuprop.driver.points import assign, copied, pairs
-from gpuprop.driver.stopping.outcome import RECENT, Status, advice, kind_of_rate
+from gpuprop.driver.stopping.outcome import RECENT, Status, advice, gone_wrong, kind_of_rate, trend
 
 
 class Stopping:
@@ -56,12 +56,14 @@ class Stopping:
         each = getattr(optimizer, "optimizers", {"": optimizer}).values()
         #: Of f where less is better; -1 where more is.
         self.sign = -1.0 if all(one.maximize for one in each) else 1.0
+        self._has_one_sign = len({bool(one.maximize) for one in each}) == 1
         self.first = state.step
         self.value = self.largest = math.nan
         self.rows: deque[tuple[float, ...]] = deque(maxlen=None if options.history else RECENT)
         # The point that a run goes on from is checked again, by the same tests.
         self.rows.extend(row for row in progress.rows if row[0] < self.first)
         self.before: Any = progress.before
+        self._first: tuple[float, ...] | None = self.rows[0] if self.rows else None
         self._step = math.nan
         self._start, self._seconds_before = time.perf_counter(), progress.seconds
         # What one more point takes, and then the best one again.
@@ -97,6 +99,7 @@ class Stopping:
         # Of the last check, if that was made in its time.
         previous = self.rows[-1][1] if self.rows and self.rows[-1][0] == nit - self.every else math.nan
         self.rows.append((nit, self.value, self.largest, self.total_seconds))
+        self._first = self._first or self.rows[0]
         is_finite = value is None or math.isfinite(self.value)
         for (optimizer, *_), slope in zip(each, largest, strict=True):
             if optimizer.nonfinite == "propagate" and not (is_finite and math.isfinite(slope)):
@@ -157,11 +160,15 @@ class Stopping:
         """What has ended the run after `nit` steps; `reason` is the callback's."""
         options = self.options
         f = "" if self._objective.fun is None else f"f = {self.value}, and "
+        values = self._values()
+        found = trend(values[-RECENT:])
+        wrong = self._gone_wrong(found)
+        is_named = bool(wrong) and found in ("", "still")  # then nothing else is said of the rate
         message = {
             Status.GRADIENT: f"The largest component of the gradient, {self.largest:.3g}, is within gtol.",
             Status.STEP: f"The last step, {self._step:.3g} at most in a component, is within xtol.",
             Status.CHANGE: f"The change of f in the last {self.every} steps is within ftol.",
-            Status.MAXITER: self._of_maxiter() if status == Status.MAXITER else "",
+            Status.MAXITER: self._of_maxiter(values, is_named) if status == Status.MAXITER else "",
             Status.MAXFEV: f"The limit of maxfev = {options.maxfev} evaluations of fun was reached.",
             Status.MAXTIME: f"The limit of maxtime = {options.maxtime} seconds was reached.",
             Status.NONFINITE: f"{'f or its' if f else 'The'} gradient is not finite at step {nit}: {f}the "
@@ -169,13 +176,25 @@ class Stopping:
             Status.INTERRUPTED: f"Interrupted from the keyboard after {nit} steps.",
             Status.CALLBACK: f"`callback` {reason} after {nit} steps.",
         }[status]
+        message += wrong
         if options.resume is None:
             return message
         path = os.fsdecode(options.resume)
         went_on = f"The run went on from {path} at step {self.first}."
         return f"{message} {went_on if self._goes_on else f'The run began anew, as there was no {path}.'}"
 
-    def _of_maxiter(self) -> str:
+    def _values(self) -> list[float]:
+        """f, or else the largest component of the gradient, at the checks in their time: less is better."""
+        by_f = self._objective.fun is not None
+        return [self.sign * row[1] if by_f else row[2] for row in self.rows if row[0] % self.every == 0]
+
+    def _gone_wrong(self, found: str) -> str:
+        seen = [row for row in self.rows if not math.isnan(row[1])]
+        if not seen or self._first is None or not self._has_one_sign:
+            return ""
+        return gone_wrong(self._first, seen[-1], found, rises=self.sign < 0)
+
+    def _of_maxiter(self, values: list[float], is_named: bool) -> str:
         maxiter = self.options.maxiter
         if 0 < self.first >= maxiter:
             return (
@@ -184,10 +203,8 @@ class Stopping:
             )
         gtol = "" if self.options.gtol is None else f" and gtol is {self.options.gtol:g}"
         by_f = self._objective.fun is not None
-        whole = [row for row in self.rows if row[0] % self.every == 0]
-        values = [self.sign * row[1] if by_f else row[2] for row in whole]
         kind = kind_of_rate(self._optimizer, self._state)
-        more = advice(values, kind, by_f=by_f, rises=self.sign < 0)
+        more = "" if is_named else advice(values, kind, by_f=by_f, rises=self.sign < 0)
         return (
             f"The limit of maxiter = {maxiter} steps was reached, where the largest component of the gradient"
             f" is {self.largest:.3g}{gtol}{f'; {more}' * bool(more)}."

@@ -100,3 +100,28 @@ def advice(values: Sequence[float], kind: str, *, by_f: bool, rises: bool) -> st
             return f"{said}the learning rate is constant and too large, and {falling}"
         return f"{said}the learning rate is too large"
     return f"the learning rate is constant, and {falling}" if is_constant else ""
+
+
+def gone_wrong(first: Sequence[float], last: Sequence[float], found: str, *, rises: bool) -> str:
+    """That f is worse than at the start, by more than may be rounding, and where to look; "" if it is not.
+
+    Parameters
+    ----------
+    first, last : sequence (step, f, ...)
+        Checks.
+    found : str
+        What `trend` says of the last ones.
+    rises : bool
+        Whether f is to rise.
+    """
+    worse = first[1] - last[1] if rises else last[1] - first[1]
+    if not worse > 1e-6 * abs(first[1]):
+        return ""
+    went, other = ("fell", "rise") if rises else ("rose", "fall")
+    fact = f"f {went} from {first[1]:.6g} at step {int(first[0])} to {last[1]:.6g} at step {int(last[0])}"
+    if found == "steady":  # on its way back, which a wrong sign would not let it
+        return f" {fact}."
+    return (
+        f" {fact}, and is to {other}: check the sign of the gradient (gpuprop.check_gradient), or take a "
+        "smaller learning rate."
+    )
