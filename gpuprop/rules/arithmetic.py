@@ -9,6 +9,7 @@ written out for real elements: ``pairs.py`` makes complex ones such.
 from __future__ import annotations
 
 import ast
+import keyword
 import math
 import textwrap
 from collections.abc import Mapping
@@ -37,6 +38,9 @@ class Assignment(NamedTuple):
     declares: bool
 
 
+_TWO = "for two, write a where() in a where(), as in where(0 < x, where(x < 1, a, b), b)"
+
+
 class _Refused(Exception):
     """Why a line cannot work."""
 
@@ -59,6 +63,9 @@ class _Writer(ast.NodeTransformer):
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         value = node.value
+        if isinstance(value, complex):
+            mend = "make that term outside the lines, as an array that they read"
+            raise _Refused(f"{value!r} is complex, and the numbers of a line are real; {mend}")
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise _Refused(f"{_cut(repr(value))} is not a finite number")
         try:
@@ -87,8 +94,10 @@ class _Writer(ast.NodeTransformer):
         return ast.UnaryOp(node.op, operand)
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
-        if len(node.ops) != 1 or isinstance(node.ops[0], (ast.Is, ast.IsNot, ast.In, ast.NotIn)):
-            raise _Refused("a comparison has two sides and one of < <= > >= == !=")
+        if len(node.ops) != 1:
+            raise _Refused(f"a comparison has two sides; {_TWO}")
+        if isinstance(node.ops[0], (ast.Is, ast.IsNot, ast.In, ast.NotIn)):
+            raise _Refused("a comparison is one of < <= > >= == !=")
         return ast.Compare(self.number(node.left), node.ops, [self.number(node.comparators[0])])
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
@@ -99,7 +108,8 @@ class _Writer(ast.NodeTransformer):
         if len(node.args) != count or node.keywords:
             raise _Refused(f"{name}() takes {count} plain argument{'s' * (count > 1)}")
         if name == "where" and not isinstance(node.args[0], ast.Compare):
-            raise _Refused("the first argument of where() must be a comparison")
+            more = f"; {_TWO}" * isinstance(node.args[0], ast.BoolOp)
+            raise _Refused(f"the first argument of where() must be a comparison{more}")
         first = self.visit(node.args[0]) if name == "where" else self.number(node.args[0])
         if name == "as_complex":
             return first
@@ -230,8 +240,9 @@ def check_names(
             raise TypeError(f"{whose}: {kind} is {names!r}; it must be a tuple of names")
     seen: set[str] = set()
     for each in (*reads, *writes, *scalars):
-        if not (each.isascii() and each.isidentifier()) or each in FUNCTIONS:
-            raise ValueError(f"{whose}: {each!r} cannot be the name of an array or a scalar")
+        if not (each.isascii() and each.isidentifier()) or each in {*FUNCTIONS, *keyword.kwlist}:
+            why = f", as it is a keyword of Python; take another, such as '{each}_'" * keyword.iskeyword(each)
+            raise ValueError(f"{whose}: {each!r} cannot be the name of an array or a scalar{why}")
         if each in seen:
             raise ValueError(f"{whose} names {each!r} twice")
         seen.add(each)

@@ -196,3 +196,34 @@ def test_a_state_is_that_of_the_optimizer(backend):
         fused.step(one, (), state) if k % 2 else optimizer.step(one, 2 * one, state)
         optimizer.step(other, 2 * other, of_other)
     assert_same(content(one, state), content(other, of_other))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"scalars": ("lambda",)},
+            "fuse: 'lambda' cannot be the name of .* a keyword of Python; .* 'lambda_'",
+        ),
+        ({"reads": ("in",)}, "fuse: 'in' cannot be the name of an array or a scalar, as it is a keyword"),
+        ({"reads": ("x",)}, "x is the parameter, which every line knows; leave it out"),
+        ({"reads": ("y",)}, "'y' is used neither in before nor in after or value; leave it out"),
+        ({"scalars": ("at",)}, "scalars has 'at', as every step has one itself; call it otherwise"),
+        (
+            {"before": "g = x"},
+            "before is 'g = x', which never assigns grad, nor is it among reads; add a line",
+        ),
+        ({"before": "grad = 1j * x"}, r"before, line `grad = 1j \* x`: 1j is complex, .* outside the lines"),
+        (
+            {"after": "x = where(0 < x < 1, x, 0)"},
+            r"after, line `x = where\(0 < x < 1, x, 0\)`: .* write a where\(\) in a where\(\), as in",
+        ),
+        ({"value": "x and x"}, r"value, line `value = \(x and x\)`: BoolOp is not arithmetic"),
+        ({"after": "y = x\ngrad = y"}, "after, line `grad = y`: 'grad' is what the step was made of"),
+        ({"after": "y = x"}, "after is 'y = x', which never assigns x; add a line such as"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_fused_is_quoted(given, words):
+    with pytest.raises(ValueError, match=words):
+        RMSProp().fuse(**{"before": "grad = 2 * x"} | given)

@@ -26,7 +26,13 @@ def rule(body: str, **changes: tuple[str, ...]) -> Rule:
         ("x = x - rate * np.sqrt(grad)", "unknown function 'np.sqrt'"),
         ("x = x - rate * sqrt(grad, grad)", "takes 1 plain argument$"),
         ("x = where(grad, x, rate)", "must be a comparison"),
-        ("x = where(0 < grad < rate, x, 1)", "two sides"),
+        ("x = where(0 < grad < rate, x, 1)", r"two sides; for two, write a where\(\) in a where\(\), as in"),
+        ("x = where(0 < grad and x < rate, x, 1)", r"must be a comparison; for two, write .* where\(0 < x,"),
+        ("x = where(grad in x, rate, 1)", "a comparison is one of < <= > >= == !="),
+        (
+            "x = x - 1j * rate * grad",
+            "1j is complex, .* are real; make that term outside the lines, as an array",
+        ),
         ("x = x - rate * (grad > 0)", "first argument of where"),
         ("x = x - rate * grad[0]", "Subscript is not arithmetic"),
         ("x = x - rate * grad if rate > 0 else x", "IfExp is not arithmetic"),
@@ -117,6 +123,11 @@ def test_a_pickle_of_a_rule_is_checked_again():
         ({"scalars": "rate"}, "a tuple of names"),
         ({"scalars": ("rate", "2nd")}, "'2nd' cannot be the name"),
         ({"scalars": ("rate", "min")}, "'min' cannot be the name"),
+        (
+            {"scalars": ("rate", "lambda")},
+            "'lambda' .* is a keyword of Python; take another, such as 'lambda_'",
+        ),
+        ({"reads": ("grad", "in")}, "'in' cannot be the name of an array or a scalar, as it is a keyword"),
         ({"writes": ()}, "at least one array"),
     ],
 )
