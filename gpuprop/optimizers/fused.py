@@ -14,6 +14,7 @@ from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
 from gpuprop.optimizers.steps.making import as_total, backend_of_state, check_data, made, taken, value_of
 from gpuprop.optimizers.steps.parts import Rows, cut, index_of, part_of
+from gpuprop.optimizers.steps.quick import step_at_once
 from gpuprop.rules import Rule, around
 from gpuprop.rules.fusion import Lines, behind_gradient, maker
 
@@ -93,7 +94,7 @@ class Fused:
             if (
                 at is None
                 and self.optimizer._is_one_launch
-                and (done := self._step_at_once(x, data, state, scalars))
+                and (done := step_at_once(self, x, data, state, scalars))
             ):
                 return done[0]
         optimizer, backend = self.optimizer, backend_of_state(state)
@@ -174,33 +175,6 @@ class Fused:
             with backend.on_device_of(x):
                 sums = backend.xp.stack([backend.xp.asarray(each) for each in sums]) if lines.value else None
         return sums if lines.value else None
-
-    def _step_at_once(self, x: Any, data: Any, state: Any, scalars: dict[str, Any]) -> tuple[Any] | None:
-        """Make a step where nothing is out of the ordinary, as in most, for its value; or none, for None."""
-        optimizer, lines = self.optimizer, self.lines
-        try:
-            if state.optimizer is not optimizer or len(data) != len(lines.reads) or x.dtype.kind == "c":
-                return None
-            given = [data[name] for name in lines.reads]
-            more = [scalars[name] for name in lines.scalars]
-            arrays = (*given, *optimizer._reads, x, *[getattr(state, name) for name in optimizer._kept])
-        except (AttributeError, IndexError, KeyError, TypeError):  # for the checks to refuse
-            return None
-        counts = not optimizer._is_plain
-        if len(scalars) != len(more) or {*map(type, more)} - {float} or (counts and state._workspace is None):
-            return None
-        skipped = state._workspace.skipped if counts else None
-        known: Any = optimizer._constant_scalars
-        if known is None or state._rate_scale != 1.0:
-            known = optimizer._scalars_of(state, x)
-        known = (*known, *more)
-        if not lines.value:
-            kernel = state.backend.quick(self.rule, x, "skip" if counts else "plain")
-            if not kernel or not kernel(*arrays, *known, *[skipped] * counts, state._clock):
-                state.backend.update(self.rule, arrays, known, state._clock, skipped)
-            return (None,)
-        sums = state.backend.run_at_once(self.rule, arrays, [known], 1, state._clock, skipped)
-        return None if sums is None else (as_total(state.backend, sums[0]),)
 
     @cached_property
     def rule(self) -> Rule:

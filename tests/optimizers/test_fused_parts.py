@@ -1,5 +1,9 @@
 """Fused steps of windows and rows, of other libraries' arrays, and of states from files."""
 
+from collections import OrderedDict, UserDict, defaultdict
+from functools import partial
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 from fused_by_hand import EXAMPLES, assert_same, content
@@ -188,14 +192,20 @@ def test_torch_tensors():
             np.ones(3),
             {"t": 1.0},
             TypeError,
-            "data is a numpy.ndarray; it must be a dictionary of the arrays y, or",
+            "data is a numpy.ndarray; it must be a dictionary of the arrays 'y', or",
         ),
         (np.ones(1), {"t": 1.0}, TypeError, "data is a numpy.ndarray; it must be a dictionary"),
         (None, {"t": 1.0}, TypeError, "data is a builtins.NoneType; it must be a dictionary"),
-        ((), {"t": 1.0}, TypeError, "data are none, and must be y, as fuse was told"),
-        ({"z": np.ones(3)}, {"t": 1.0}, TypeError, "data are z, and must be y"),
-        ({"y": np.ones(3)}, {}, TypeError, "the scalars are none, and must be t"),
-        ({"y": np.ones(3)}, {"t": 1.0, "u": 1.0}, TypeError, "the scalars are t, u, and must be t"),
+        ((), {"t": 1.0}, TypeError, "data are none, and must be 'y', as fuse was told"),
+        ({"z": np.ones(3)}, {"t": 1.0}, TypeError, "data are 'z', and must be 'y'"),
+        ({"y": np.ones(3)}, {}, TypeError, "the scalars are none, and must be 't'"),
+        ({"y": np.ones(3)}, {"t": 1.0, "u": 1.0}, TypeError, "the scalars are 't', 'u', and must be 't'"),
+        (
+            defaultdict(float, z=np.ones(3)),
+            {"t": 1.0},
+            TypeError,
+            "data are 'z', and must be 'y'",
+        ),
         ({"y": np.ones(3)}, {"t": "1"}, TypeError, "t is '1'; it must be a real number"),
         ({"y": np.ones(4)}, {"t": 1.0}, ValueError, r"y has shape \(4,\) and x has \(3,\)"),
         ({"y": np.ones(3, "float32")}, {"t": 1.0}, TypeError, "y has dtype float32 and x has float64"),
@@ -211,6 +221,27 @@ def test_data_that_are_not_what_fuse_was_told(data, scalars, error, words, metho
     state = fused.init(x)
     with pytest.raises(error, match=words):
         getattr(fused, method)(x, data, state, **scalars, **({"steps": 2} if method == "run" else {}))
+    assert (state.step, x.sum()) == (0, 3)
+    assert not isinstance(data, defaultdict) or [*data] == ["z"]
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict, UserDict, MappingProxyType, partial(defaultdict, None)])
+@pytest.mark.parametrize("value", [None, "x"])
+def test_data_in_any_mapping(backend, kind, value):
+    x, y = backend.asarray(np.ones(3)), backend.asarray(np.array([0.0, 1.0, 2.0]))
+    fused = SGD(0.25).fuse("grad = x - y", reads=("y",), value=value)
+    state = fused.init(x, backend=backend)
+    fused.step(x, kind({"y": y}), state)
+    fused.run(x, kind({"y": y}), state, steps=2)
+    assert backend.to_host(x).tolist() == [0.421875, 1, 1.578125]
+
+
+def test_a_run_of_a_part_is_refused():
+    x = np.ones(3)
+    fused = SGD(0.1).fuse("grad = x")
+    state = fused.init(x)
+    with pytest.raises(TypeError, match="run was given at, and takes the whole of x; call step with at"):
+        fused.run(x, (), state, steps=2, at=np.s_[:2])
     assert (state.step, x.sum()) == (0, 3)
 
 

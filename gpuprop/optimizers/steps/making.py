@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,18 +28,20 @@ def taken(
     """x and the arrays of data as the backend's own, the lines for such, and the scalars in order."""
     x = backend.adopt("x", x, written=True)
     check_array(backend, "x", x, written=True)
+    if "at" in scalars:  # which step takes itself
+        raise TypeError("run was given at, and takes the whole of x; call step with at, once for each step")
     if isinstance(data, (tuple, list)) and not data:
         data = {}
     if not isinstance(data, Mapping):
         raise TypeError(
             f"data is a {type(data).__module__}.{type(data).__name__}; it must be a dictionary of the arrays "
-            f"{', '.join(lines.reads) or '(there are none)'}, or () where there are none"
+            f"{_listed(lines.reads) or '(there are none)'}, or () where there are none"
         )
     for what, named, names in (("data", data, lines.reads), ("the scalars", scalars, lines.scalars)):
         if named.keys() != {*names}:
             raise TypeError(
-                f"{what} are {', '.join(map(str, named)) or 'none'}, and must be "
-                f"{', '.join(names) or 'none'}, as fuse was told"
+                f"{what} are {_listed(named) or 'none'}, and must be {_listed(names) or 'none'}, "
+                "as fuse was told"
             )
     given = {name: data[name] for name in lines.reads}
     for name, array in given.items():  # x[at] of one element is a number of NumPy's
@@ -48,6 +50,10 @@ def taken(
     if x.dtype.kind == "c":
         lines = lines._replace(reals=tuple(name for name, a in given.items() if a.dtype.kind != "c"))
     return x, given, lines, {name: check.real(name, scalars[name]) for name in lines.scalars}
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def check_data(backend: Backend, x: Any, given: Mapping[str, Any], lines: Lines) -> None:

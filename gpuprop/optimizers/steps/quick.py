@@ -1,4 +1,4 @@
-"""Steps of short vectors on the host: by compiled calls alone, which check what they are given."""
+"""Steps in fewer of Python's calls: by compiled ones, which check what they are given."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from gpuprop.backends.base import SHORT
 from gpuprop.backends.norms import clip_factor
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps.finding import found_at_once
+from gpuprop.optimizers.steps.making import as_total
 
 
 class Quick:
-    """What a state keeps of an optimizer's last step, to make the next one in fewer of Python's."""
+    """What a state keeps of an optimizer's last step of a short vector on the host, for the next one."""
 
     def __init__(self, optimizer: Any, x: Any, state: State) -> None:
         backend: Any = state.backend
@@ -87,3 +88,33 @@ class Quick:
         if self._skips:
             return self._update(*arrays, *scalars, state._workspace.skipped, clock)
         return self._update(*arrays, *scalars, clock)
+
+
+def step_at_once(fused: Any, x: Any, data: Any, state: Any, scalars: dict[str, Any]) -> tuple[Any] | None:
+    """Make a step of a `Fused` where nothing is out of the ordinary, for its value; or none, for None."""
+    optimizer, lines = fused.optimizer, fused.lines
+    try:
+        if state.optimizer is not optimizer or len(data) != len(lines.reads) or x.dtype.kind == "c":
+            return None
+        if type(data) is not dict and lines.reads:  # another mapping may make what it has not
+            return None
+        given = [data[name] for name in lines.reads]
+        more = [scalars[name] for name in lines.scalars]
+        arrays = (*given, *optimizer._reads, x, *[getattr(state, name) for name in optimizer._kept])
+    except (AttributeError, IndexError, KeyError, TypeError):  # for the checks to refuse
+        return None
+    counts = not optimizer._is_plain
+    if len(scalars) != len(more) or {*map(type, more)} - {float} or (counts and state._workspace is None):
+        return None
+    skipped = state._workspace.skipped if counts else None
+    known: Any = optimizer._constant_scalars
+    if known is None or state._rate_scale != 1.0:
+        known = optimizer._scalars_of(state, x)
+    known = (*known, *more)
+    if not lines.value:
+        kernel = state.backend.quick(fused.rule, x, "skip" if counts else "plain")
+        if not kernel or not kernel(*arrays, *known, *[skipped] * counts, state._clock):
+            state.backend.update(fused.rule, arrays, known, state._clock, skipped)
+        return (None,)
+    sums = state.backend.run_at_once(fused.rule, arrays, [known], 1, state._clock, skipped)
+    return None if sums is None else (as_total(state.backend, sums[0]),)
