@@ -12,6 +12,7 @@ from gpuprop.backends import Backend
 from gpuprop.backends.base import Capturing
 from gpuprop.optimizers.state import State
 from gpuprop.optimizers.steps import refusals
+from gpuprop.optimizers.steps.ahead import compile_fused
 from gpuprop.optimizers.steps.making import as_total, backend_of_state, check_data, made, taken, value_of
 from gpuprop.optimizers.steps.parts import Rows, cut, index_of, part_of
 from gpuprop.optimizers.steps.quick import step_at_once
@@ -53,6 +54,28 @@ class Fused:
             With its arrays.
         """
         return self.optimizer.init(x, backend=backend)
+
+    def compile(self, x: Any, data: Any = None, *, backend: Backend | None = None) -> None:
+        """Compile ahead what steps of such arrays need, so that the first takes no longer than others.
+
+        Parameters
+        ----------
+        x, backend
+            As for `Optimizer.compile`.
+        data : mapping of str to array, optional
+            As for `step`, or others of their dtypes and layouts; they are only read. By default they are
+            taken to be arrays as ``empty_like(x)`` makes them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `init`; or `data` are not what `step` takes.
+
+        Notes
+        -----
+        Without a `value`, `run` has a kernel of its own, which its first call compiles.
+        """
+        compile_fused(self, x, data, self.optimizer._chosen(x, backend))
 
     def step(self, x: Any, data: Any, state: State, *, at: Any = None, **scalars: float) -> Any:
         """Update `x` and `state` in place.

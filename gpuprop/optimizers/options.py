@@ -107,7 +107,8 @@ class Options(Optimizer):
         Returns
         -------
         Fused
-            With `init` and `step` as here, and `run`, which makes many steps in one pass over memory.
+            With `init`, `compile` and `step` as here, and `run`, which makes many steps in one pass over
+            memory.
 
         Raises
         ------

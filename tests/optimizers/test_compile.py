@@ -1,11 +1,13 @@
 """`compile`: what the first step needs is there before it, and nothing is written."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from conftest import COMPILED
 
 import gpuprop
-from gpuprop.backends.cpu import finding, loops, pool, reductions
+from gpuprop.backends.cpu import finding, loops, passes, pool, reductions
 from gpuprop.backends.cpu.kernels import kernel
 
 OPTIMIZERS = {
@@ -15,6 +17,11 @@ OPTIMIZERS = {
     "clip": gpuprop.RMSProp(clip_norm=1.0),
     "auto": gpuprop.Adam("auto"),
     "all": gpuprop.RMSProp("auto", clip_norm=1.0, nonfinite="skip"),
+    "fused": gpuprop.RMSProp(nonfinite="skip").fuse("grad = x - t * y", reads=("y",), scalars=("t",)),
+    "value": gpuprop.RMSProp().fuse("grad = 2 * x", value="x * x"),
+    "fused all": gpuprop.RMSProp("auto", nonfinite="raise").fuse(
+        "grad = x - y", "x = x - y", ("y",), value="y"
+    ),
 }
 LAYOUTS = {
     "two": lambda xp: xp.ones(2),
@@ -34,7 +41,7 @@ def nothing_compiled(monkeypatch, threads):
     """As in a new process; the list of kernels whose functions are made from then on."""
     for cached in (
         loops.loops, reductions._sums_of_blocks, reductions._sum_of_strided, finding.law,
-        finding._sums_and_law, pool._compiled,
+        finding._sums_and_law, pool._compiled, passes._kernel,
     ):  # fmt: skip
         cached.cache_clear()
     backend, made, make = gpuprop.select_backend("cpu"), [], kernel._callable
@@ -45,9 +52,16 @@ def nothing_compiled(monkeypatch, threads):
     return made
 
 
-def step(optimizer, x):
+def ready(optimizer, x):
+    """The first step."""
     state = optimizer.init(x)
-    optimizer.step(x, state.backend.full_like(x, 0.5), state)
+    given, scalars = state.backend.full_like(x, 0.5), {}
+    if isinstance(optimizer, gpuprop.Fused):
+        given, scalars = (
+            dict.fromkeys(optimizer.lines.reads, given),
+            dict.fromkeys(optimizer.lines.scalars, 0.5),
+        )
+    return partial(optimizer.step, x, given, state, **scalars)
 
 
 @pytest.mark.parametrize("pooled", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -61,7 +75,7 @@ def test_the_first_step_compiles_nothing(optimizer, layout, pooled, nothing_comp
     assert (x == 1).all()
     assert nothing_compiled
     nothing_compiled.clear()
-    step(optimizer, x)
+    ready(optimizer, x)()
     assert nothing_compiled == []
 
 
@@ -71,8 +85,24 @@ def test_compiling_for_what_is_not_finite_and_for_arrays_of_options(nothing_comp
     optimizer = gpuprop.RMSProp(np.full((30, 40), 0.1), bounds=bounds, nonfinite="raise")
     optimizer.compile(x)
     nothing_compiled.clear()
-    step(optimizer, np.ones((30, 40)))
+    ready(optimizer, np.ones((30, 40)))()
     assert nothing_compiled == []
+
+
+def test_of_data_of_another_kind(nothing_compiled):
+    """Real beside complex parameters, which no default guesses; and in other strides than those of x."""
+    real, strided = gpuprop.RMSProp().fuse("grad = x - y", reads=("y",), value="x"), np.ones((4, 8))[:, ::2]
+    for x, y in ((np.ones(5, complex), np.ones(5)), (np.ones((4, 4)), strided)):
+        real.compile(x, {"y": y})
+        assert nothing_compiled
+        state = real.init(x)
+        nothing_compiled.clear()
+        real.step(x, {"y": y}, state)
+        assert nothing_compiled == []
+    with pytest.raises(TypeError, match="data are 'z', and must be 'y', as fuse was told"):
+        real.compile(x, {"z": strided})
+    with pytest.raises(ValueError, match=r"y has shape \(4,\) and x has \(4, 4\)"):
+        real.compile(x, {"y": np.ones(4)})
 
 
 def test_groups(nothing_compiled):
@@ -95,13 +125,13 @@ def test_a_gpus_first_step_compiles_nothing(optimizer, layout, cupy, monkeypatch
     x, optimizer = LAYOUTS[layout](cupy), OPTIMIZERS[optimizer]
     optimizer.compile(x)
     assert bool((x == 1).all())
-    grad, state = cupy.full_like(x, 0.5), optimizer.init(x)
+    first_step = ready(optimizer, x)
 
     def compiles(*_, **__):
         raise AssertionError("a kernel is compiled")
 
     monkeypatch.setattr("cupy.cuda.compiler._compile_module_with_cache", compiles)
-    optimizer.step(x, grad, state)
+    first_step()
 
 
 @pytest.mark.parametrize("device", COMPILED)
@@ -111,3 +141,5 @@ def test_what_cannot_be_stepped_cannot_be_compiled_for(device):
         gpuprop.RMSProp().compile(backend.xp.ones(3, "int64"))
     with pytest.raises(TypeError, match="backend is 'cpu'; it must be one that select_backend gave"):
         gpuprop.RMSProp().compile(backend.xp.ones(3), backend="cpu")
+    with pytest.raises(TypeError, match="int64"):
+        gpuprop.RMSProp().fuse("grad = x").compile(backend.xp.ones(3, "int64"))
