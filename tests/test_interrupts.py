@@ -152,12 +152,11 @@ def check(backend, start, action, stride, has_parts=False):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("process", ["main", "forked"])
-@pytest.mark.parametrize("layer", ["default", "workqueue"])  # the second is not entered: it has the pool
+@pytest.mark.parametrize("layer", ["team", "pool"])
 def test_signals_at_random_moments_leave_states_that_go_on(process, layer):
     program = Path(__file__).with_name("interrupt_at_random.py")
     done = subprocess.run(
-        [sys.executable, program, process, "75"],
-        env=os.environ | {"NUMBA_THREADING_LAYER": layer},
+        [sys.executable, program, process, "75", layer],
         capture_output=True,
         text=True,
         timeout=300,

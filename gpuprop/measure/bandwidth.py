@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from gpuprop.backends import Backend
@@ -44,39 +44,26 @@ def floor(
     """
     if backend.name == "gpu":
         return _gpu_floor(backend, reads, writes)
-    import numba
-
-    from gpuprop.backends.cpu import threads
-    from gpuprop.backends.cpu.pool import run_in_pool
+    from gpuprop.backends.cpu.kernels.kernel import Array, Kernel, function_of
+    from gpuprop.backends.cpu.pool import chunks_for, run_in_chunks
 
     names = [f"a{k}" for k in range(len(reads) + len(writes))]
     last = zip(names[len(reads) :], writes, strict=True)
     real = ".real" if max(reads + writes) == 2 else ""
-    source = f"""
-def one({", ".join(names)}):
-    for i in range(a0.size):
-        value = {" + ".join(f"{a}[i]" for a in names[: len(reads) or 1])}
-        {"; ".join(f"{a}[i] += value{'' if parts == 2 else real}" for a, parts in last)}
+    lines = (
+        "for i in range(a0.size):",
+        f"    value = {' + '.join(f'{a}[i]' for a in names[: len(reads) or 1])}",
+        *(f"    {a}[i] += value{'' if parts == 2 else real}" for a, parts in last),
+    )
 
-def many({", ".join(names)}, chunks):
-    for chunk in numba.prange(chunks):
-        start, stop = chunk * a0.size // chunks, (chunk + 1) * a0.size // chunks
-        one({", ".join(f"{a}[start:stop]" for a in names)})
-"""
-    compiled: dict[str, Any] = {"numba": numba}
-    exec(source, compiled)
-    one = compiled["one"] = numba.njit(nogil=True)(compiled["one"])
-    many = numba.njit(nogil=True, parallel=True)(compiled["many"])
+    @cache
+    def compiled(*dtypes: str) -> Callable[..., bool]:
+        arrays = tuple((name, Array(dtype)) for name, dtype in zip(names, dtypes, strict=True))
+        return function_of(Kernel("floor", arrays, lines, apart=len(names), parted=tuple(names)))
 
     def run(*arrays):
-        chunks, size = threads.get_num_threads(), arrays[0].size
-        if arrays[0].nbytes <= 2**21 or chunks == 1:
-            one(*arrays)
-        elif threads.parallel_layer_is_safe():
-            many(*arrays, chunks)
-        else:
-            slices = [slice(size * k // chunks, size * (k + 1) // chunks) for k in range(chunks)]
-            run_in_pool([partial(one, *(a[part] for a in arrays)) for part in slices])
+        call = partial(compiled(*(a.dtype.name for a in arrays)), *arrays)
+        run_in_chunks(call, True, *chunks_for(arrays[0].nbytes, arrays[0].size))
 
     return run
 

@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from random_walk import Setting, walk
 
-from gpuprop.backends.cpu import threads
-
 DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
 
 
@@ -63,11 +61,11 @@ def test_more_random_steps(backend, first):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layer", ["parallel", "pool"])
+@pytest.mark.parametrize("layer", ["team", "pool"])
 @pytest.mark.parametrize("first", [100, 105])
 def test_random_steps_of_large_arrays_in_threads(layer, first, monkeypatch):
     if layer == "pool":
-        monkeypatch.setattr(threads, "parallel_layer_is_safe", lambda: False)
+        monkeypatch.setattr("gpuprop.backends.cpu.pool.team_is_there", lambda: False)
     for number in range(first, first + 5):
         for seed in range(3):
             walk(many(number, is_large=True), "cpu", [number, seed], 6)

@@ -170,7 +170,7 @@ def test_strided_arrays_that_are_not_aligned_are_refused_though_their_kind_is_kn
 @pytest.mark.parametrize("pool", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_threads_change_no_bit_of_strided_arrays(threads, pool, monkeypatch):
     if pool:
-        monkeypatch.setattr("gpuprop.backends.cpu.threads.parallel_layer_is_safe", lambda: False)
+        monkeypatch.setattr("gpuprop.backends.cpu.pool.team_is_there", lambda: False)
     results = []
     for n, dtype in product((1, 3), ("float32", "complex64")):
         threads(n)

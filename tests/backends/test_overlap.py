@@ -8,7 +8,6 @@ from conftest import DTYPES
 from trial_rules import apply
 
 from gpuprop import Rule, select_backend
-from gpuprop.backends.cpu import threads as threading_of_steps
 from gpuprop.backends.cpu.kernels.kernel import Array, Kernel, function_of
 from gpuprop.backends.gpu.layouts import at_a_glance
 from gpuprop.backends.spans import Span
@@ -85,12 +84,12 @@ def test_arrays_that_are_a_byte_out_of_line(backend, dtype):
         run_or_refuse(backend, arrays, f"{name} is not aligned" if shift % alignment else None)
 
 
-@pytest.mark.parametrize("layer", ["parallel", "pool"])
+@pytest.mark.parametrize("layer", ["team", "pool"])
 def test_large_arrays_may_touch_and_share_nothing(layer, threads, monkeypatch):
-    backend, size = select_backend("cpu"), 2**18 + 1  # just above what one thread does alone
+    backend, size = select_backend("cpu"), 2**16 + 1  # just above what one thread does alone
     threads(2)
     if layer == "pool":
-        monkeypatch.setattr(threading_of_steps, "parallel_layer_is_safe", lambda: False)
+        monkeypatch.setattr("gpuprop.backends.cpu.pool.team_is_there", lambda: False)
     run_or_refuse(backend, vectors(backend, "float64", 1, size))
     for shared in (0, 1):
         memory = np.arange(2.0 * size) % 16

@@ -69,7 +69,7 @@ def ready(optimizer, x):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_first_step_compiles_nothing(optimizer, layout, pooled, nothing_compiled, monkeypatch):
     if pooled:
-        monkeypatch.setattr("gpuprop.backends.cpu.threads.parallel_layer_is_safe", lambda: False)
+        monkeypatch.setattr("gpuprop.backends.cpu.pool.team_is_there", lambda: False)
     x, optimizer = LAYOUTS[layout](np), OPTIMIZERS[optimizer]
     optimizer.compile(x)
     assert (x == 1).all()

@@ -8,7 +8,6 @@ from variants import DECAY, NAMES, variants
 
 import gpuprop
 from gpuprop import SGD, Adam, AdamW, RMSProp
-from gpuprop.backends.cpu import passes
 from gpuprop.backends.cpu.passes import BLOCK
 
 STEPS = 5
@@ -117,12 +116,12 @@ def test_the_number_of_steps(steps):
         fused.run(x, (), fused.init(x), steps=steps)
 
 
-@pytest.mark.parametrize("layer", ["parallel", pytest.param("pool", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("layer", ["team", pytest.param("pool", marks=pytest.mark.slow)])
 def test_any_number_of_threads(layer, threads, monkeypatch):
     """Blocks of the same elements, whoever takes them, and sums in one order."""
-    monkeypatch.setattr(passes, "SERIAL_BYTES", 0)
+    monkeypatch.setattr(gpuprop.backends.cpu.pool, "BYTES_A_THREAD", 1)
     if layer == "pool":
-        monkeypatch.setattr(gpuprop.backends.cpu.threads, "parallel_layer_is_safe", lambda: False)
+        monkeypatch.setattr(gpuprop.backends.cpu.pool, "team_is_there", lambda: False)
     fused = AdamW(0.1, nonfinite="skip").fuse("grad = 2 * x", value="where(x == x, x * x, 0)")
     results = []
     for count in (1, 2, 3, 5):

@@ -11,10 +11,10 @@ import numpy as np
 
 from gpuprop.backends.base import SHORT, Backend, DeviceUnavailableError, Mode
 from gpuprop.backends.checks import adopted, checked, dtypes_of, real_dtype
-from gpuprop.backends.cpu import finding, passes, reductions, threads
+from gpuprop.backends.cpu import finding, passes, pool, reductions, threads
 from gpuprop.backends.cpu.kernels import environment, kernel
 from gpuprop.backends.cpu.layouts import Plan, RowPlan, are_alike, as_bits, plan_of, plan_of_rows
-from gpuprop.backends.cpu.loops import SERIAL_BYTES, Loops
+from gpuprop.backends.cpu.loops import Loops
 from gpuprop.backends.norms import clip_factor
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
@@ -116,7 +116,7 @@ class CPUBackend(Backend):
             if plan is not None:
                 plan.loops.compile(arrays[0].nbytes)
         dtype = real_dtype(arrays[0].dtype)
-        if finds and arrays[0].nbytes > SERIAL_BYTES:
+        if finds and arrays[0].nbytes > pool.SERIAL_BYTES:
             few = np.zeros(1, dtype if _converts(dtype) else np.float32)
             reductions.sums_of_products(few, few)
             finding.law()

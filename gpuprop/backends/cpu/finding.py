@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpuprop.backends.cpu.kernels.kernel import Arguments, Array, Kernel, function_of
-from gpuprop.backends.cpu.loops import SERIAL_BYTES
+from gpuprop.backends.cpu.pool import SERIAL_BYTES
 from gpuprop.backends.cpu.reductions import (
     BLOCK,
     FINITE_PRODUCTS,

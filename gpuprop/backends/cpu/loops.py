@@ -10,18 +10,13 @@ import numpy as np
 
 from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype
-from gpuprop.backends.cpu import threads
 from gpuprop.backends.cpu.kernels.kernel import Array, Function, Kernel, function_of
 from gpuprop.backends.cpu.lines import VECTOR, Layout, element_lines, form_of, strided_lines
-from gpuprop.backends.cpu.pool import run_in_chunks, run_in_pool
+from gpuprop.backends.cpu.pool import SERIAL_BYTES, chunks_for, prepare, run_in_chunks
 from gpuprop.rules import Rule
 
-#: Bytes of one array up to which one thread is used: waking a sleeping second one, which takes tens
-#: of microseconds, costs about as much as these.
-SERIAL_BYTES = 2**21
-#: Of rows that lie anywhere, which take their time to come.
-SERIAL_BYTES_OF_ROWS = 2**18
-
+#: Rows that lie anywhere take their time to come: so many times their bytes.
+ROWS_COUNT = 8
 #: Elements of which a loop can count all in 32 bits.
 MOST_COUNTED = 2**30
 
@@ -56,26 +51,26 @@ class Loops:
         """
         if counter is not None:
             scalars = (*scalars, counter)
-        most = SERIAL_BYTES
+        nbytes = arrays[0].nbytes
         if rows is not None:
-            scalars, most = (*scalars, rows), SERIAL_BYTES_OF_ROWS
+            scalars, nbytes = (*scalars, rows), ROWS_COUNT * nbytes
         checked = checked and self._layout.axes > 0
-        if arrays[0].nbytes <= most:
+        if nbytes <= SERIAL_BYTES:
             if checked:
                 return self.kernel(*arrays, *scalars, clock, True, 0, 1, 0)
             return self.kernel(*arrays, *scalars, clock)
         length = len(arrays[0]) * (2 if self._is_pairs else 1)
-        workers = chunks = min(threads.get_num_threads(), length)
+        chunks, workers = chunks_for(nbytes, length)
         if self._mode != "plain":
-            chunks = max(workers, -(-length // MOST_COUNTED))
+            chunks = max(chunks, -(-length // MOST_COUNTED))
         call = partial(self.kernel, *arrays, *scalars, clock)
         return run_in_chunks(call, checked, chunks, workers, clock)
 
     def compile(self, nbytes: int) -> None:
         """Have ready what `run` needs for arrays of so many bytes."""
         _ = self.kernel
-        if nbytes > SERIAL_BYTES and not threads.parallel_layer_is_safe():
-            run_in_pool([partial(bool)])
+        if nbytes > SERIAL_BYTES:
+            prepare()
 
     @cached_property
     def kernel(self) -> Callable[..., bool]:

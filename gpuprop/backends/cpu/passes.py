@@ -13,11 +13,9 @@ import numpy as np
 
 from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype, real_dtype
-from gpuprop.backends.cpu import threads
+from gpuprop.backends.cpu import pool
 from gpuprop.backends.cpu.kernels.kernel import Arguments, Array, Function, Kernel, function_of
 from gpuprop.backends.cpu.lines import Layout, element_lines, form_of
-from gpuprop.backends.cpu.loops import SERIAL_BYTES
-from gpuprop.backends.cpu.pool import run_in_chunks
 from gpuprop.backends.cpu.reductions import exact_sum
 from gpuprop.rules import Rule
 
@@ -35,17 +33,15 @@ def run(
     """
     blocks = -(-len(vectors[0]) // BLOCK)
     sums = np.empty((steps, blocks if rule.total else 0))
-    workers = min(threads.get_num_threads(), blocks)
-    if vectors[0].nbytes * steps <= SERIAL_BYTES:
-        workers = 1
+    chunks, workers = pool.chunks_for(vectors[0].nbytes * steps, blocks)
     counter = () if skipped is None else (skipped,)
-    room = (np.empty((workers, BLOCK), compute_dtype(real_dtype(dtype))),) if rule.total else ()
+    room = (np.empty((chunks, BLOCK), compute_dtype(real_dtype(dtype))),) if rule.total else ()
     table = np.asarray(table, np.float64)
     kernel = _kernel(rule, dtype, mode)
     if kernel is None:
         return None
     call = partial(kernel, *vectors, *counter, *room, table, sums, steps, clock)
-    if not run_in_chunks(call, checked, workers, workers, clock, steps):
+    if not pool.run_in_chunks(call, checked, chunks, workers, clock, steps):
         return None
     return np.array([exact_sum(of_blocks) for of_blocks in sums]) if rule.total else sums
 

@@ -1,9 +1,10 @@
-"""Compiled loops on a pool of threads: each runs once, and the caller waits for all, whatever interrupts.
+"""Calls in chunks, on the team of threads of compiled code, or else on a pool of Python's threads.
 
-Python runs the handler of a signal, which may raise, between two instructions of the main thread: when
-a call returns, but never within one that stays in C. What must not be torn apart is therefore one such
-call, and what must follow it stands in a ``finally``, whose first instruction is the next call. The
-standard library's executor is written in Python, and is itself torn apart by a second signal.
+In the pool each task runs once, and the caller waits for all, whatever interrupts. Python runs the handler of
+a signal, which may raise, between two instructions of the main thread: when a call returns, but never within
+one that stays in C. What must not be torn apart is therefore one such call, and what must follow it stands in
+a ``finally``, whose first instruction is the next call. The standard library's executor is written in Python,
+and is itself torn apart by a second signal.
 """
 
 from __future__ import annotations
@@ -19,12 +20,51 @@ from typing import Any
 import numpy as np
 
 from gpuprop.backends.cpu import threads
-from gpuprop.backends.cpu.kernels.kernel import Array, Kernel, function_of
+from gpuprop.backends.cpu.kernels.environment import FUTEX
+from gpuprop.backends.cpu.kernels.kernel import MOST_THREADS, Array, Kernel, function_of
+
+#: Bytes of one array up to which one thread is used: to wake a second one takes tens of microseconds.
+SERIAL_BYTES = 2**19
+#: Bytes of one array for each thread, at least: on many of them, a step of less ends before they are awake.
+BYTES_A_THREAD = 2**18
+#: So that nobody waits long for a thread that has woken late, or has been sent away.
+CHUNKS_A_THREAD = 8
 
 _call = partial.__call__
 _jobs: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
 _threads = 0
 _lock = RLock()  # a signal's handler may step, too
+
+
+def chunks_for(nbytes: int, most: int) -> tuple[int, int]:
+    """Of arrays of so many bytes each: how many chunks, at most `most`, and on how many threads."""
+    workers = min(threads.get_num_threads(), MOST_THREADS, nbytes // BYTES_A_THREAD, most)
+    return (1, 1) if workers <= 1 else (min(CHUNKS_A_THREAD * workers, most), workers)
+
+
+def team_is_there() -> bool:
+    """Whether compiled code has threads of its own; else there are those of `run_in_pool`."""
+    return FUTEX is not None
+
+
+def run_in_chunks(
+    call: Callable[..., bool], checked: bool, chunks: int, workers: int, clock: Any = None, steps: int = 1
+) -> bool:
+    """Have a kernel of bound arguments do its chunks on so many threads; False where it did nothing."""
+    if chunks == 1:
+        return call(checked, 0, 1, 0)
+    if team_is_there():
+        return call(checked, 0, chunks, workers)
+    if not checked and not call(False, 0, 0, 0):
+        return False
+    run_in_pool([partial(call, True, chunk, chunks, 0) for chunk in range(chunks)], clock, workers, steps)
+    return True
+
+
+def prepare() -> None:
+    """Have ready what `run_in_chunks` needs beside the kernel."""
+    if not team_is_there():
+        _compiled()
 
 
 def run_in_pool(
@@ -68,20 +108,6 @@ def run_in_pool(
                 finish(running, clock, steps)
     for error in filter(None, errors):
         raise error
-
-
-def run_in_chunks(
-    call: Callable[..., bool], checked: bool, chunks: int, workers: int, clock: Any = None, steps: int = 1
-) -> bool:
-    """Have a kernel of bound arguments do its chunks on so many threads; False where it did nothing."""
-    if chunks == 1:
-        return call(checked, 0, 1, 0)
-    if threads.parallel_layer_is_safe():
-        return call(checked, 0, chunks, workers)
-    if not checked and not call(False, 0, 0, 0):
-        return False
-    run_in_pool([partial(call, True, chunk, chunks, 0) for chunk in range(chunks)], clock, workers, steps)
-    return True
 
 
 def _serve(jobs: SimpleQueue[tuple[Any, ...]]) -> None:

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from gpuprop.backends.base import SHORT
-from gpuprop.backends.cpu import threads
+from gpuprop.backends.cpu import pool
 from gpuprop.backends.cpu.kernels.kernel import Array, Function, Kernel, function_of
-from gpuprop.backends.cpu.loops import SERIAL_BYTES
-from gpuprop.backends.cpu.pool import run_in_chunks
 
 #: Elements that are summed one after the other, always in the same order; the blocks' sums are then
 #: added exactly.
@@ -65,8 +63,7 @@ def _sums(terms: tuple[str, ...], arrays: tuple[np.ndarray, ...]) -> tuple[float
     count = max(-(-first.size // BLOCK), 1)
     sums = np.empty(count * len(terms))
     call = partial(_run, _sums_of_blocks(terms, first.dtype.name), *vectors, sums)
-    workers = min(threads.get_num_threads(), count) if first.nbytes > SERIAL_BYTES else 1
-    run_in_chunks(call, True, workers, workers)
+    pool.run_in_chunks(call, True, *pool.chunks_for(first.nbytes, count))
     return tuple(map(exact_sum, sums.reshape(-1, len(terms)).T)) if count > 1 else tuple(sums.tolist())
 
 

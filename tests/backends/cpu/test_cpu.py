@@ -13,7 +13,6 @@ from conftest import DTYPES
 from trial_rules import CLIPPED
 
 from gpuprop import RMSProp
-from gpuprop.backends.cpu import threads as threading_of_steps
 from gpuprop.backends.cpu.kernels import compiler
 from gpuprop.backends.cpu.loops import Loops
 
@@ -62,7 +61,7 @@ def test_the_number_of_threads_changes_no_bit(shape, dtype, threads):
 @pytest.mark.parametrize("pool", [False, True])
 def test_strided_arrays_in_threads(pool, threads, monkeypatch):
     if pool:
-        monkeypatch.setattr(threading_of_steps, "parallel_layer_is_safe", lambda: False)
+        monkeypatch.setattr("gpuprop.backends.cpu.pool.team_is_there", lambda: False)
     memory = np.ones((900, 2, 1200))
     x, grad = memory[:, 0, ::2].T, np.full((600, 900), 0.5)
     optimizer = RMSProp()
@@ -78,7 +77,7 @@ def test_strided_arrays_in_threads(pool, threads, monkeypatch):
 @pytest.mark.parametrize("pool", [False, True])
 def test_many_threads_step_vectors_of_their_own(pool, threads, monkeypatch):
     if pool:
-        monkeypatch.setattr(threading_of_steps, "parallel_layer_is_safe", lambda: False)
+        monkeypatch.setattr("gpuprop.backends.cpu.pool.team_is_there", lambda: False)
     threads(2)
     sizes = [10, 1000, 300_000, 600_000] * 2
     expected = [run_steps(size, "float64", 20, seed) for seed, size in enumerate(sizes)]

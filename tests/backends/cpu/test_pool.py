@@ -1,4 +1,4 @@
-"""The pool of threads that steps where OpenMP must not: each task once, and nobody writes afterwards."""
+"""Threads, those of compiled code and those of Python: each task once, and nobody writes afterwards."""
 
 import os
 import threading
@@ -10,15 +10,15 @@ import pytest
 
 import gpuprop
 from gpuprop import RMSProp
-from gpuprop.backends.cpu import pool, threads
+from gpuprop.backends.cpu import pool
 
 SIZE = 1_000_003
 
 
 @pytest.fixture
 def pooled(monkeypatch):
-    """Steps use the pool, as in a forked child, and its threads are new ones."""
-    monkeypatch.setattr(threads, "_PROCESS", None)
+    """Steps use the pool, as where compiled code has no threads, and its threads are new ones."""
+    monkeypatch.setattr(pool, "team_is_there", lambda: False)
     pool._after_fork_in_child()
 
 
@@ -40,7 +40,10 @@ def assert_same(walk):
 
 
 @pytest.mark.parametrize("workers", [2, 4, 16])
-def test_a_step_is_that_of_the_reference(pooled, threads, workers):
+@pytest.mark.parametrize("layer", ["team", "pool"])
+def test_a_step_is_that_of_the_reference(layer, threads, workers, request):
+    if layer == "pool":
+        request.getfixturevalue("pooled")
     threads(workers)
     assert_same(walked("cpu"))
 
@@ -105,13 +108,13 @@ def test_many_chunks_for_the_counters_are_no_more_threads(monkeypatch, threads, 
         pool, "run_in_pool", lambda tasks, clock, workers, steps: used.append((len(tasks), workers))
     )
     if pooled_too:
-        monkeypatch.setattr(pool.threads, "parallel_layer_is_safe", lambda: False)
+        monkeypatch.setattr(pool, "team_is_there", lambda: False)
     threads(1)
     x = np.ones(SIZE)
     optimizer = RMSProp(nonfinite="skip")
     state = optimizer.init(x)
     optimizer.step(x, np.ones(SIZE), state)
-    assert used == ([(11, 1)] if pooled_too else [])
+    assert used == ([(11, 1)] if pooled_too else [])  # chunks and threads
     if not pooled_too:
         assert (x < 1).all()
 

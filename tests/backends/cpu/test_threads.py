@@ -1,4 +1,4 @@
-"""Which threads run a step: forks, Numba's layers, affinity, and what is left alone."""
+"""Which threads run a step: forks, affinity, and what is left alone."""
 
 import os
 import subprocess
@@ -9,6 +9,9 @@ import pytest
 
 import gpuprop
 from gpuprop import RMSProp
+from gpuprop.backends.cpu.kernels.environment import FUTEX
+
+POOL = "import gpuprop.backends.cpu.pool\ngpuprop.backends.cpu.pool.team_is_there = lambda: False\n"
 
 
 def python(code: str, **environment: str) -> str:
@@ -78,21 +81,8 @@ def work():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layer", ["tbb", pytest.param("safe", marks=pytest.mark.slow)])
-def test_a_layer_that_is_not_there_is_done_without(layer):
-    code = """
-import numpy, gpuprop
-gpuprop.set_num_threads(2)
-x = numpy.ones(600_000); grad = numpy.full_like(x, 0.5)
-optimizer = gpuprop.RMSProp(); state = optimizer.init(x)
-optimizer.step(x, grad, state)
-print((x == x[0]).all(), x[0] < 1)
-"""
-    assert python(code, NUMBA_THREADING_LAYER=layer) == "True True\n"
-
-
-@pytest.mark.slow
-def test_a_thread_that_outlives_the_main_thread_goes_on():
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_thread_that_outlives_the_main_thread_goes_on(pooled):
     code = """
 import threading, time, numpy, gpuprop
 gpuprop.set_num_threads(2)
@@ -109,52 +99,73 @@ stepped = threading.Event()
 threading.Thread(target=work).start()
 stepped.wait()  # from Python 3.12 on, what Numba imports cannot be imported when the main thread has ended
 """
-    assert python(code, NUMBA_THREADING_LAYER="workqueue") == "2 True\n"
+    assert python(POOL * pooled + code) == "2 True\n"
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="asks GNU OpenMP")
-@pytest.mark.parametrize(
-    ("chosen", "policy"),
-    [({}, "PASSIVE"), pytest.param({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", marks=pytest.mark.slow)],
-)
-def test_idle_threads_sleep_unless_the_user_wants_them_awake(chosen, policy):
+@pytest.mark.skipif(FUTEX is None, reason="compiled code has no threads here")
+def test_the_team_sleeps_where_nobody_steps_and_takes_no_signals():
     code = """
-import os, numpy, gpuprop
-gpuprop.set_num_threads(2)
-x = numpy.ones(600_000)
-gpuprop.RMSProp().step(x, x.copy(), gpuprop.RMSProp().init(x))
-print(os.environ.get("OMP_WAIT_POLICY"))
+import os, time, numpy, gpuprop
+before = set(os.listdir("/proc/self/task"))
+gpuprop.set_num_threads(3)
+x = numpy.ones(600_000); state = gpuprop.RMSProp().init(x)
+gpuprop.RMSProp().step(x, x.copy(), state)
+team = set(os.listdir("/proc/self/task")) - before
+masks = [line.split()[1] for t in team for line in open(f"/proc/self/task/{t}/status") if "SigBlk" in line]
+time.sleep(0.01)
+used = time.process_time()
+time.sleep(0.3)
+print(len(team), [hex(int(mask, 16) & 0xFFFF) for mask in masks], time.process_time() - used < 0.01)
 """
-    clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=clean | {"OMP_DISPLAY_ENV": "TRUE"} | chosen,
-        capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
-    assert done.stdout.strip() == str(chosen.get("OMP_WAIT_POLICY"))
-    if "OMP_WAIT_POLICY" not in done.stderr:
-        pytest.skip("Numba has not loaded GNU OpenMP here")
-    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
+    everything = hex(0xFFFF & ~(1 << 8))  # but SIGKILL
+    assert python(code) == f"2 {[everything] * 2} True\n"
 
 
-@pytest.mark.slow
-def test_workqueue_is_never_entered():
-    # Numba's workqueue aborts the process when two threads are in it at once.
+@pytest.mark.skipif(FUTEX is None, reason="compiled code has no threads here")
+def test_a_step_without_threads_where_none_can_be_made():
     code = """
-import threading, numpy, gpuprop
-from gpuprop.backends.cpu.threads import parallel_layer_is_safe
-gpuprop.set_num_threads(2)
-def work():
-    x = numpy.ones(600_000); grad = numpy.full_like(x, 0.5)
+import resource, numpy, gpuprop
+x = numpy.ones(3_000_000); grad = numpy.full_like(x, 0.5)
+optimizer = gpuprop.RMSProp(); state = optimizer.init(x)
+gpuprop.set_num_threads(1)
+optimizer.step(x, grad, state)
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**20, resource.RLIM_INFINITY))
+gpuprop.set_num_threads(4)
+optimizer.step(x, grad, state)
+print(kernel.team[team.HIRED])
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+optimizer.step(x, grad, state)
+print(kernel.team[team.HIRED], (x == x[0]).all(), state.step)
+"""
+    imports = "from gpuprop.backends.cpu.kernels import kernel, team\n"
+    assert python(imports + code) == "0\n3 True 3\n"
+
+
+@pytest.mark.skipif(FUTEX is None, reason="compiled code has no threads here")
+def test_a_child_of_a_fork_that_nobody_hears_of_has_a_team_of_its_own():
+    """Forked by C's own function, while other threads step."""
+    code = """
+import ctypes, os, threading, numpy, gpuprop
+gpuprop.set_num_threads(3)
+def work(steps, x):
     optimizer = gpuprop.RMSProp(); state = optimizer.init(x)
-    for _ in range(50):
-        optimizer.step(x, grad, state)
-    assert (x == x[0]).all()
-workers = [threading.Thread(target=work) for _ in range(4)]
-[w.start() for w in workers]; [w.join() for w in workers]
-print(parallel_layer_is_safe())
+    for _ in range(steps):
+        optimizer.step(x, numpy.full_like(x, 0.5), state)
+    return bool((x == x[0]).all())
+work(1, numpy.ones(600_000))
+others = [threading.Thread(target=work, args=(200, numpy.ones(200_000))) for _ in range(2)]
+[other.start() for other in others]
+fork = ctypes.PyDLL(None).fork
+for _ in range(10):
+    child = fork()
+    if child == 0:
+        os._exit(work(5, numpy.ones(300_000)) is not True)
+    assert os.waitpid(child, 0)[1] == 0
+[other.join() for other in others]
+print(work(5, numpy.ones(300_000)))
 """
-    assert python(code, NUMBA_THREADING_LAYER="workqueue") == "False\n"
+    assert python(code) == "True\n"
 
 
 def test_the_callers_numba_threads_are_left_alone(threads):

@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from gpuprop.backends.cpu.kernels import entry, frames
+from gpuprop.backends.cpu.kernels import entry, team
 from gpuprop.backends.cpu.kernels.intrinsics import FUNCTIONS
 from gpuprop.backends.cpu.kernels.kernel import Array, Kernel, lock
 from gpuprop.backends.cpu.kernels.loader import Code
@@ -20,7 +20,7 @@ from gpuprop.backends.cpu.kernels.loader import Code
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "boundscheck": False}
 _OPTIONS |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 #: What machine code may call: it is in every process.
-_KNOWN = re.compile(r"Py\w+|sqrtf?|fabsf?|mem(cpy|set|move)")
+_KNOWN = re.compile(r"Py\w+|sqrtf?|fabsf?|mem(cpy|set|move)|syscall|getpid|sigfillset|pthread_\w+|sched_\w+")
 _WORD = types.int64
 
 
@@ -52,7 +52,7 @@ def _entry() -> tuple[Any, str]:
     library = cpu_target.target_context.codegen().create_library(name)
     library.enable_object_caching()
     module = library.create_ir_module(name)
-    entry.write(module, name)
+    entry.write(module, name, team.write(module))
     library.add_ir_module(module)
     library.finalize()
     return library, name
@@ -68,8 +68,7 @@ def _compiled(kernel: Kernel, key: str) -> tuple[Any, str]:
 
 def _function(kernel: Kernel, key: str) -> Callable[..., int]:
     """Python's function of a kernel: of a frame, a chunk and how many chunks there are."""
-    namespace = {**FUNCTIONS, "word": frames.word, "put": frames.put, "array_at": frames.array_at}
-    namespace |= {"number_at": frames.number_at}
+    namespace: dict[str, Any] = dict(FUNCTIONS)
     namespace |= {name: getattr(types, getattr(kernel, name)) for name in ("real", "whole", "item")}
     namespace["part"] = namespace["real"]
     for inner in kernel.functions:

@@ -54,23 +54,30 @@ class Lines(ir.IRBuilder):
     def is_(self, value: Any, other: Any) -> Any:
         return self.icmp_signed("==", value, other if isinstance(other, ir.Value) else value.type(other))
 
+    def leave_if(self, condition: Any, block: Any) -> None:
+        with self.if_then(condition):
+            self.branch(block)
+
     def refuse(self, condition: Any, answer: int | None = 0) -> None:
         """Return `answer` where a condition holds."""
         with self.if_then(condition, likely=False):
             self.ret(self.function.function_type.return_type(answer))
 
 
-def _function(module: ir.Module, name: str, returns: Any, *kinds: Any, inner: bool = True) -> tuple[Any, ...]:
+def define(module: ir.Module, name: str, returns: Any, *kinds: Any, inner: bool = True) -> tuple[Any, ...]:
     function = ir.Function(module, ir.FunctionType(returns, kinds), name)
     if inner:
         function.linkage = "internal"
     return function, Lines(function.append_basic_block()), *function.args
 
 
-def write(module: ir.Module, name: str) -> None:
-    """Define a ``_PyCFunctionFast``, whose self is an array of integers as `kernel.py` makes it."""
-    unpack, are_apart, answer, team = (each(module) for each in (_unpack, _are_apart, _answer, _team))
-    _, b, self, args, given = _function(module, name, WORDS, WORDS, WORDS, WORD, inner=False)
+def write(module: ir.Module, name: str, do: Any) -> None:
+    """Define a ``_PyCFunctionFast``, whose self is an array of integers as `kernel.py` makes it.
+
+    The function `do` is as `team.py` defines it, or None.
+    """
+    unpack, are_apart, answer = (each(module) for each in (_unpack, _are_apart, _answer))
+    _, b, self, args, given = define(module, name, WORDS, WORDS, WORDS, WORD, inner=False)
     about = b.address(b.word(self, DATA))
     count = b.word(about, 6)
     options = [cgutils.alloca_once_value(b, WORD(default)) for default in (0, 0, 1, 0)]
@@ -84,10 +91,7 @@ def write(module: ir.Module, name: str) -> None:
         b.call_c("PyErr_BadArgument", INT)
         b.ret(WORDS(None))
     checked, first, chunks, threads = map(b.load, options)
-    openmp = b.address(b.word(about, 1))
-    with b.if_then(b.and_(b.icmp_signed(">", threads, WORD(0)), b.is_(b.word(openmp, 0), 0)), likely=False):
-        b.call_c("PyErr_BadArgument", INT)  # OpenMP has not been loaded
-        b.ret(WORDS(None))
+    in_team = b.icmp_signed(">", threads, WORD(0 if do else 2**62))
     frame = b.gep(b.alloca(ir.ArrayType(WORD, FRAME)), [WORD(0), WORD(0)])
     filled = b.call(unpack, (about, frame, args))
     b.refuse(b.icmp_signed("<", filled, WORD(0)), None)
@@ -97,7 +101,7 @@ def write(module: ir.Module, name: str) -> None:
         with b.if_then(b.is_(checked, 0)):
             b.store(b.call(are_apart, (about, frame)), right)
         with b.if_then(b.and_(b.load(right), b.icmp_signed(">", chunks, WORD(0)))):
-            in_team, place = b.icmp_signed(">", threads, WORD(0)), b.word(about, 11)
+            place = b.word(about, 11)
             has_clock = b.and_(b.icmp_signed(">=", place, WORD(0)), b.or_(in_team, b.is_(chunks, 1)))
             clock = b.address(
                 b.select(has_clock, b.word(frame, b.select(has_clock, place, WORD(0))), WORD(0))
@@ -110,11 +114,10 @@ def write(module: ir.Module, name: str) -> None:
                 b.atomic_rmw("add", clock, steps, "seq_cst")
             with b.if_else(in_team) as (on_threads, alone):
                 with on_threads:
-                    begin = (b.word(about, 0), chunks, b.word(openmp, 1), b.word(openmp, 2))
-                    for i, word in enumerate(begin):
-                        b.put(frame, i, word)
-                    number = b.trunc(threads, INT)
-                    b.call_at(b.word(openmp, 0), ir.VoidType(), team, frame, number, INT(0))
+                    b.put(frame, 0, b.word(about, 0))
+                    b.put(frame, 1, chunks)
+                    if do:
+                        b.call(do, (b.address(b.word(about, 1)), frame, threads))
                 with alone:
                     b.run(b.word(about, 0), frame, first, chunks)
             with b.if_then(has_clock):
@@ -125,7 +128,7 @@ def write(module: ir.Module, name: str) -> None:
 
 def _unpack(module: ir.Module) -> Any:
     """Fill the frame: 1 where it is, 0 where an array is another than said, -1 with an error set."""
-    function, b, about, frame, args = _function(module, "unpack", WORD, WORDS, WORDS, WORDS)
+    function, b, about, frame, args = define(module, "unpack", WORD, WORDS, WORDS, WORDS)
     at = cgutils.alloca_once_value(b, b.gep(frame, [WORD(BEGIN)]))
 
     def advance(words: Any) -> None:
@@ -172,7 +175,7 @@ def _unpack(module: ir.Module) -> Any:
 
 def _are_apart(module: ir.Module) -> Any:
     """Whether the arrays that must be are aligned, and share no memory, for strides of any sign."""
-    function, b, about, frame = _function(module, "are_apart", BOOL, WORDS, WORDS)
+    function, b, about, frame = define(module, "are_apart", BOOL, WORDS, WORDS)
     count, reads, alignment, contiguous = (b.word(about, i) for i in (7, 8, 9, 10))
     contiguous = b.is_(contiguous, 1)
     low, high = (b.gep(b.alloca(ir.ArrayType(WORD, FRAME // 3)), [WORD(0), WORD(0)]) for _ in range(2))
@@ -213,7 +216,7 @@ def _are_apart(module: ir.Module) -> Any:
 
 def _answer(module: ir.Module) -> Any:
     """A new reference to False or True, or to a tuple of the results."""
-    function, b, about, frame, right = _function(module, "answer", WORDS, WORDS, WORDS, BOOL)
+    function, b, about, frame, right = define(module, "answer", WORDS, WORDS, WORDS, BOOL)
     count = b.word(about, 12)
     with b.if_then(b.or_(b.not_(right), b.is_(count, 0))):
         answer = b.address(b.select(right, b.word(about, 5), b.word(about, 4)))
@@ -225,15 +228,4 @@ def _answer(module: ir.Module) -> Any:
         item = b.call_c("PyFloat_FromDouble", WORDS, value)
         b.call_c("PyTuple_SetItem", INT, values, loop.index, item)
     b.ret(values)
-    return function
-
-
-def _team(module: ir.Module) -> Any:
-    """What each thread of a team of OpenMP's does: of the chunks, those that are its own."""
-    function, b, frame = _function(module, "team", ir.VoidType(), WORDS)
-    kernel, chunks = b.word(frame, 0), b.word(frame, 1)
-    me, threads = (b.sext(b.call_at(b.word(frame, i), INT), WORD) for i in (2, 3))
-    with cgutils.for_range_slice(b, me, chunks, threads) as (chunk, _):
-        b.run(kernel, frame, chunk, chunks)
-    b.ret_void()
     return function

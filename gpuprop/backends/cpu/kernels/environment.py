@@ -15,6 +15,10 @@ import numpy as np
 
 from gpuprop.version import __version__
 
+#: The number of Linux's call by which threads sleep and wake each other; None where there is none.
+_FUTEXES = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
+FUTEX = _FUTEXES.get(platform.machine()) if sys.platform == "linux" else None
+
 
 @cache
 def text() -> str:

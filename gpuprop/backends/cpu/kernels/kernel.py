@@ -17,16 +17,19 @@ from gpuprop.backends.cpu.kernels import loader, store
 lock = RLock()
 #: Kernels that this process has compiled.
 compiled_here: list[str] = []
-#: Addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads; 0 until they are known.
-openmp = np.zeros(3, np.int64)
+#: The most threads of a team.
+MOST_THREADS = 1024
+#: Memory of the team, see `team.py`, for ever: threads may be asleep in it when the process ends.
+team = np.zeros(16 * (11 + MOST_THREADS), np.int64)
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(team))
 
 _HEADER = object.__basicsize__ // 8
 #: In words of an object: its type, and of an array its data, number of axes (32 bits), shape, strides, dtype
 #: and flags (32 bits); of a dtype the kind, a byte, with the byte order two behind it, and the itemsize.
 PLACES = tuple(_HEADER + at for at in (-1, 0, 1, 2, 3, 5, 6, 1, 3))
 
-#: What begins a frame, in words of 8 bytes: the kernel, how many chunks, and two of OpenMP's functions.
-BEGIN = 4
+#: What begins a frame, in words of 8 bytes: the kernel, how many chunks, and on how many threads.
+BEGIN = 3
 #: Words of a frame. All that a call has on the stack is less than a page of memory.
 FRAME = 256
 #: What stands before what is said of each argument; of each, so many words.
@@ -195,7 +198,7 @@ def _about(kernel: Kernel, address: int) -> np.ndarray:
     is_contiguous = all(array.is_contiguous for array in arrays)
     alignment = max((_part_size(array) for array in arrays), default=1)
     about = [
-        address, openmp.ctypes.data, 0, id(np.ndarray), id(False), id(True), len(kinds), kernel.apart,
+        address, team.ctypes.data, 0, id(np.ndarray), id(False), id(True), len(kinds), kernel.apart,
         kernel.reads, alignment, is_contiguous, clock, kernel.results, places[-1],
         places[names.index("steps")] if "steps" in names else -1,
     ]  # fmt: skip
