@@ -80,10 +80,21 @@ class Rated(Options):
     def _is_scheduled(self) -> bool:
         return callable(self.learning_rate) and not self._has_rates
 
-    def _scheduled(self, step: int) -> dict[str, float]:
+    @cached_property
+    def _place_of_rate(self) -> int | None:
+        changing = [n for n, v in zip(self.rule.scalars, self._scalars_known, strict=True) if math.isnan(v)]
+        if not self._is_scheduled or changing != ["step_size"] or "step_size" not in self._of_rate(1.0):
+            return None
+        return self.rule.scalars.index("step_size")
+
+    def _scheduled_rate(self, step: int) -> float:
         rate: Any = self.learning_rate(step)
         if type(rate) is not float or not 0 <= rate < math.inf:
             rate = check.number(f"learning_rate({step})", rate)
+        return rate
+
+    def _scheduled(self, step: int) -> dict[str, float]:
+        rate = self._scheduled_rate(step)
         scalars = self._of_rate(rate)
         if self._shrinks_as_a_whole:
             scalars["shrink"] = 1 - rate * self.weight_decay

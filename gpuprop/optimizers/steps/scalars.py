@@ -52,8 +52,13 @@ class Scalars(ABC):
     @cached_property
     def _constant_scalars(self) -> tuple[float, ...] | None:
         """The scalars, where no step changes them."""
-        scalars = self._ordered(self._scalars_at(math.nan, 1.0))
+        scalars = self._scalars_known
         return None if any(map(math.isnan, scalars)) else scalars
+
+    @cached_property
+    def _scalars_known(self) -> tuple[float, ...]:
+        """The scalars, with NaN for those that each step makes anew."""
+        return self._ordered(self._scalars_at(math.nan, 1.0))
 
     @property
     def _scale_of_gradient(self) -> str:
@@ -84,6 +89,9 @@ class Scalars(ABC):
         """The scalars after so many steps, where `_template` has them."""
         template: Any = self._template
         scalars, by_name = template[0].copy(), template[1]
+        if self._place_of_rate is not None:
+            scalars[self._place_of_rate] = self._scheduled_rate(step)
+            return scalars
         for name, value in self._corrections(step).items():
             scalars[by_name[name]] = value
         if self._is_scheduled:
@@ -95,6 +103,14 @@ class Scalars(ABC):
     @cached_property
     def _is_scheduled(self) -> bool:
         return False
+
+    @cached_property
+    def _place_of_rate(self) -> int | None:
+        """Of the scalar that is what a schedule gives, where no other changes."""
+        return None
+
+    def _scheduled_rate(self, step: int) -> float:
+        raise NotImplementedError
 
     def _scheduled(self, step: int) -> dict[str, float]:
         """The scalars that a schedule changes, but for those among `_corrections`."""
