@@ -25,7 +25,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(getattr(config, "kernels", ""), ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        few = item.get_closest_marker("few")
+        if few is not None and item.get_closest_marker("gpu"):
+            names, cases = few.args
+            if tuple(item.callspec.params[name] for name in names) not in cases:
+                item.add_marker("card")
     try:
         gpuprop.select_backend("gpu")
     except gpuprop.DeviceUnavailableError as error:
@@ -92,3 +99,9 @@ def requests(cupy):
             self.count += 1
 
     return Requests()
+
+
+@pytest.fixture
+def short_tables(monkeypatch):
+    """Scalars of fewer steps of a captured graph: those of many take long to make."""
+    monkeypatch.setattr("gpuprop.backends.gpu.graphs.STEPS", 300)

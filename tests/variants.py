@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import numpy as np
 
 from gpuprop import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSProp, Rule, RuleOptimizer, schedules
+from gpuprop.optimizers.options import is_other
 
 DECAY = schedules.exponential_decay(0.1, transition_steps=10, decay_rate=0.5)
 
@@ -102,5 +105,46 @@ def beside_complex(lower: Any, upper: Any, rates: Any) -> dict[str, Optimizer]:
     }  # fmt: skip
 
 
-NAMES = list(variants(-np.ones(2), np.ones(2), np.ones(2)))
+_OF_TWO = variants(-np.ones(2), np.ones(2), np.ones(2))
+NAMES = list(_OF_TWO)
 OF_COMPLEX = list(beside_complex(-np.ones(2), np.ones(2), np.ones(2)))
+
+
+def _kind(value: Any) -> Any:
+    """What decides which arrays and lines there are: for numbers, that it is one."""
+    if isinstance(value, tuple):
+        return tuple(map(_kind, value))
+    if hasattr(value, "dtype"):
+        return "array"
+    if value is None or isinstance(value, (str, bool)) or value == np.inf:
+        return value
+    return "schedule" if callable(value) else "number"
+
+
+def used_by(name: str) -> set[Any]:
+    """The kind of optimizer, and each option that is not its default, with the kind of its value."""
+    one = _OF_TWO[name]
+    if isinstance(one, RuleOptimizer):
+        given = {**one.scalars, **one.options}
+    else:
+        given = {f.name: getattr(one, f.name) for f in fields(one)}
+        given = {f.name: given[f.name] for f in fields(one) if is_other(given[f.name], f.default)}
+    return {type(one).__name__, *((option, _kind(value)) for option, value in given.items())}
+
+
+Case = TypeVar("Case", bound=Hashable)
+
+
+def covering(cases: Iterable[Case], uses: Callable[[Case], set[Any]]) -> list[Case]:
+    """Few of the cases that use between them all that any of them uses."""
+    each = {case: uses(case) for case in cases}
+    left, few = set().union(*each.values()), []
+    while left:
+        few.append(max(each, key=lambda case: len(each[case] & left)))
+        left -= each[few[-1]]
+    return few
+
+
+def covering_pairs(cases: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Few of these names of variants with something else each, in which each option meets each of those."""
+    return covering(cases, lambda case: {(used, case[1]) for used in used_by(case[0])})

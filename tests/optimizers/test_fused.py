@@ -2,12 +2,13 @@
 
 import copy
 import pickle
+from itertools import product
 
 import numpy as np
 import pytest
 from fused_by_hand import EXAMPLES, NUMPY, ByHand, assert_same, content
 from random_steps import normal
-from variants import NAMES, variants
+from variants import NAMES, covering_pairs, variants
 
 from gpuprop import SGD, Adam, RMSProp, Rule, RuleOptimizer
 
@@ -66,12 +67,14 @@ def test_steps_are_those_by_hand(compiled, name, example):
     check(compiled, name, EXAMPLES[example], "float32", has_value=example == "proximal")
 
 
+TOLD = [case for case in product(NAMES, EXAMPLES) if is_told_by_hand(*case)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_every_option(compiled, name):
-    for example in EXAMPLES:
-        if is_told_by_hand(name, example):
-            check(compiled, name, EXAMPLES[example], "float64", example == "proximal")
+@pytest.mark.few(("name", "example"), covering_pairs(TOLD))
+@pytest.mark.parametrize(("name", "example"), TOLD)
+def test_every_option(compiled, name, example):
+    check(compiled, name, EXAMPLES[example], "float64", example == "proximal")
 
 
 @pytest.mark.parametrize("y", ["complex128", "float64"])

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from variants import NAMES, OF_COMPLEX, OWN, variants
+from variants import NAMES, OF_COMPLEX, OWN, covering_pairs, variants
 
 import gpuprop
 from gpuprop import SGD, AdaGrad, Adam, AdamW, RMSProp, Rule, RuleOptimizer, schedules
@@ -106,6 +106,7 @@ SOME = [("adam", "complex64"), ("own", "complex64"), ("adamw", "float64"), ("bou
 ALL = [(name, "complex64" if name in OF_COMPLEX else "float64") for name in NAMES] + SOME[:1]
 
 
+@pytest.mark.few(("name", "dtype"), {*SOME, *covering_pairs(ALL)})
 @pytest.mark.parametrize(
     ("name", "dtype"), [case if case in SOME else pytest.param(*case, marks=pytest.mark.slow) for case in ALL]
 )
