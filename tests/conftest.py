@@ -53,6 +53,20 @@ def compiled(request: pytest.FixtureRequest) -> gpuprop.Backend:
     return gpuprop.select_backend(request.param)
 
 
+@pytest.fixture(autouse=True)
+def a_device_is_for_what_is_marked(request, monkeypatch):
+    """The run on a device leaves out all other tests: none of them may come to ask for one."""
+    if request.node.get_closest_marker("gpu") or request.node.get_closest_marker("auto"):
+        return
+    backend_called = gpuprop.backends._backend
+
+    def marked(name):
+        assert name != "gpu", "it goes to a GPU where there is one: mark it auto, or gpu where it needs one"
+        return backend_called(name)
+
+    monkeypatch.setattr(gpuprop.backends, "_backend", marked)
+
+
 @pytest.fixture
 def threads():
     """Sets the number of threads for one test."""

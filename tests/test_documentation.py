@@ -103,6 +103,7 @@ def begins_with_cupy(text):
     return any("cupy" in imports(ast.parse(block)) for block in blocks(text)[:1])
 
 
+@pytest.mark.auto
 @pytest.mark.parametrize(
     "page",
     [

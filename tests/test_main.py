@@ -11,6 +11,8 @@ import gpuprop
 from gpuprop.__main__ import main
 from gpuprop.measure import selfcheck
 
+pytestmark = pytest.mark.auto
+
 
 def test_unknown_arguments_are_one_line_and_exit_2(capsys):
     for line in ("", "check", "selfcheck --anything", "selfcheck gpu", "--help=1", "inspect"):

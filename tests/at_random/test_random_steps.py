@@ -4,6 +4,7 @@ import drawings
 import numpy as np
 import pytest
 from random_walk import Setting, walk
+from variants import covering
 
 DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
 
@@ -50,13 +51,30 @@ def test_random_steps(backend, setting):
         walk(setting, backend.name, seed, 20)
 
 
+def fuses(number):
+    return number % 4 == 3
+
+
+def used(setting):
+    """What kernels there are of: kinds, options, and dtypes of arrays with strides and without."""
+    return {setting.kind, *setting.flags, (setting.dtype, setting.is_strided)}
+
+
+def more_from(first):
+    """What the four settings from this number on use beside the few, and which kinds they fuse."""
+    of_more = [used(many(number)) for number in range(first, first + 4)]
+    fused = {("fused", many(number).kind) for number in range(first, first + 4) if fuses(number)}
+    return set().union(*of_more, fused).difference(*map(used, FEW))
+
+
 @pytest.mark.slow
+@pytest.mark.few(("first",), [(first,) for first in covering(range(0, 64, 4), more_from)])
 @pytest.mark.parametrize("first", range(0, 64, 4))
 def test_more_random_steps(backend, first):
     steps = 0
     for number in range(first, first + 4):
         for seed in range(8 if backend.name != "gpu" else 2):
-            steps += walk(many(number, fuses=number % 4 == 3), backend.name, [number, seed], 20)
+            steps += walk(many(number, fuses=fuses(number)), backend.name, [number, seed], 20)
     assert steps == (640 if backend.name != "gpu" else 160)  # of 16 tests on 2 backends: 20,480 on the host
 
 

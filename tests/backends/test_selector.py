@@ -9,6 +9,8 @@ import pytest
 
 import gpuprop
 
+pytestmark = pytest.mark.auto
+
 #: Python that makes one package impossible to import.
 WITHOUT = """
 import sys

@@ -10,6 +10,8 @@ import gpuprop
 from gpuprop.__main__ import main
 from gpuprop.measure import bandwidth, selfcheck
 
+pytestmark = pytest.mark.auto
+
 
 @pytest.fixture
 def small(monkeypatch):

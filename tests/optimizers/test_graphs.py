@@ -2,12 +2,13 @@
 
 import copy
 import pickle
+from itertools import product
 
 import numpy as np
 import pytest
 from captured import FALLING, SIZE, twins
 from random_steps import normal
-from variants import NAMES, OF_COMPLEX, covering_pairs, variants
+from variants import NAMES, OF_COMPLEX, covering, covering_pairs, variants
 
 import gpuprop
 from gpuprop import SGD, Adam, RMSProp, load_state
@@ -66,8 +67,12 @@ PARTS = {
 }
 
 
+OF_PARTS = ["rmsprop", "everything", "auto", "auto sgd", "modulus and more"]
+
+
+@pytest.mark.few(("name", "part"), covering(product(OF_PARTS, PARTS), set))
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("name", ["rmsprop", "everything", "auto", "auto sgd", "modulus and more"])
+@pytest.mark.parametrize("name", OF_PARTS)
 def test_parts_are_replayed(cupy, name, part, short_tables):
     optimizer = variants(-3.0, 3.0, 0.1)[name]
     dtype = "complex64" if name == "modulus and more" else "float32"

@@ -174,6 +174,7 @@ def test_without_scikit_learn_its_problem_is_left_out(monkeypatch, capsys):
     assert capsys.readouterr().err.endswith("nothing could be compared\n")
 
 
+@pytest.mark.auto
 def test_falls_back_and_says_so(capsys):
     try:
         gpuprop.select_backend("gpu")
@@ -186,6 +187,7 @@ def test_falls_back_and_says_so(capsys):
         pytest.skip("there is a GPU")
 
 
+@pytest.mark.auto
 def test_without_fallback_a_missing_device_is_an_error():
     arguments = command("--device", "gpu", "--no-fallback")
     done = subprocess.run(arguments, env=NO_GPU, capture_output=True, text=True, timeout=100)

@@ -16,6 +16,8 @@ from conftest import BACKENDS
 
 import gpuprop
 
+pytestmark = pytest.mark.auto
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run_quadratic.py"
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k == "GPUPROP_CACHE" or not k.startswith("GPUPROP_")}
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
