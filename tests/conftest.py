@@ -27,7 +27,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
+    for item in items:  # a device that is slow to compile for is spared the rest of a product
         few = item.get_closest_marker("few")
         if few is not None and item.get_closest_marker("gpu"):
             names, cases = few.args
