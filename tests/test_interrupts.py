@@ -5,11 +5,12 @@ import subprocess
 import sys
 from bisect import bisect_left
 from functools import cache
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 
 import numpy as np
 import pytest
+from variants import covering
 
 import gpuprop
 from gpuprop import SGD, Adam, RMSProp, schedules
@@ -56,8 +57,15 @@ def interrupted_at(moment, action):
     return False
 
 
+LAYOUTS = ["vector", "strided"]
+#: All at some instructions, and each optimizer and each layout at every one.
+FEW = [(*case, 101) for case in product(OPTIMIZERS, LAYOUTS)]
+FEW += [(*case, 1) for case in covering(product(OPTIMIZERS, LAYOUTS), set)]
+
+
+@pytest.mark.few(("name", "layout", "stride"), FEW)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("layout", ["vector", "strided"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("stride", [101, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_step_is_all_or_nothing_at_every_instruction(backend, name, layout, stride):
     optimizer = OPTIMIZERS[name]

@@ -145,6 +145,17 @@ def covering(cases: Iterable[Case], uses: Callable[[Case], set[Any]]) -> list[Ca
     return few
 
 
-def covering_pairs(cases: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Few of these names of variants with something else each, in which each option meets each of those."""
-    return covering(cases, lambda case: {(used, case[1]) for used in used_by(case[0])})
+def covering_pairs(
+    cases: Iterable[tuple[str, str]], like: Callable[[str], Hashable] = str
+) -> list[tuple[str, str]]:
+    """Few of these names of variants with something else each, in which each option meets each of those.
+
+    Where some of those are alike, in what `like` makes of them, an option meets one of each sort, and each
+    kind of optimizer all of them.
+    """
+
+    def uses(case: tuple[str, str]) -> set[Any]:
+        name, other = case
+        return {(used, like(other)) for used in used_by(name)} | {(type(_OF_TWO[name]), other)}
+
+    return covering(cases, uses)

@@ -61,10 +61,9 @@ def used(setting):
 
 
 def more_from(first):
-    """What the four settings from this number on use beside the few, and which kinds they fuse."""
+    """What the four settings from this number on use beside the few."""
     of_more = [used(many(number)) for number in range(first, first + 4)]
-    fused = {("fused", many(number).kind) for number in range(first, first + 4) if fuses(number)}
-    return set().union(*of_more, fused).difference(*map(used, FEW))
+    return set().union(*of_more).difference(*map(used, FEW))
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """`compile`: what the first step needs is there before it, and nothing is written."""
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
 from conftest import COMPILED
+from variants import covering
 
 import gpuprop
 from gpuprop.backends.cpu import finding, loops, passes, pool, reductions
@@ -119,6 +121,7 @@ def test_groups(nothing_compiled):
 
 
 @pytest.mark.gpu
+@pytest.mark.few(("optimizer", "layout"), covering(product(OPTIMIZERS, LAYOUTS), set))
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_gpus_first_step_compiles_nothing(optimizer, layout, cupy, monkeypatch):

@@ -179,6 +179,7 @@ def test_the_number_of_threads_changes_no_bit(threads, name, size, dtype):
     np.testing.assert_allclose(found[0][1], rates, rtol=1e-6 if dtype == "float16" else 1e-12)
 
 
+@pytest.mark.few(("name", "parts"), [("rmsprop", 10), ("sgd", 100), ("adam", 10), ("adagrad", 10)])
 @pytest.mark.parametrize("name", cases(["rmsprop"], "sgd", "adam", "adagrad"))
 @pytest.mark.parametrize("parts", [10, 100])
 def test_parts_that_do_not_meet_change_the_rate_by_little_each(backend, name, parts):
