@@ -93,6 +93,7 @@ FUSED = {
 }
 
 
+@pytest.mark.few(("name", "stride"), [("value", 1), ("run skip", 1), ("guarded", 503), ("run skip", 503)])
 @pytest.mark.parametrize(
     ("name", "stride"),
     [
