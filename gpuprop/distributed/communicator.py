@@ -1,0 +1,68 @@
+"""What optimizers and the driver know of several processes: ranks that exchange a few numbers, and arrays."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+class Communicator(ABC):
+    """Ranks that all call the same methods in the same order: each call is collective.
+
+    Attributes
+    ----------
+    rank : int
+        Of this process, from 0.
+    size : int
+        How many ranks there are.
+    """
+
+    rank: int
+    size: int
+
+    @abstractmethod
+    def gather(self, numbers: Any) -> Any:
+        """The few float64 `numbers` of every rank: of shape ``(size, len(numbers))``, on every rank.
+
+        An array on a GPU gives one there; where the transport is NCCL, the host does not wait for it.
+        """
+
+    @abstractmethod
+    def broadcast(self, value: Any) -> Any:
+        """What rank 0 has: any small object that can be pickled."""
+
+    @abstractmethod
+    def reduce_scatter(self, whole: Any, part: Any, average: bool = False) -> None:
+        """Write into `part` this rank's part of the sum (or average) over all ranks of `whole`.
+
+        Both are contiguous vectors of one dtype and device; the parts are cut as `cut` says.
+        """
+
+    @abstractmethod
+    def all_gather(self, whole: Any) -> None:
+        """Complete `whole`, of which each rank has its own part: in place, a contiguous vector."""
+
+    @abstractmethod
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+
+    def sum(self, numbers: Sequence[float]) -> list[float]:
+        """Each of the numbers summed over the ranks, in their order: the same bits on every rank."""
+        total, *others = self.gather(np.asarray(numbers, np.float64))
+        for other in others:
+            total = total + other
+        return total.tolist()
+
+    def maximum(self, numbers: Sequence[float]) -> list[float]:
+        """The largest over the ranks of each of the numbers; NaN where a rank has one."""
+        return self.gather(np.asarray(numbers, np.float64)).max(axis=0).tolist()
+
+    def cut(self, length: int, rank: int | None = None) -> slice:
+        """Which of so many elements are a rank's, by default this one's: as `numpy.array_split` cuts."""
+        rank = self.rank if rank is None else rank
+        each, more = divmod(length, self.size)
+        start = rank * each + min(rank, more)
+        return slice(start, start + each + (rank < more))
