@@ -52,8 +52,8 @@ class MPICommunicator(Communicator):
         while not request.Test():
             if time.monotonic() > end:
                 print(
-                    f"rank {self.rank} has waited {self._timeout:g} s for another rank, which has ended, hangs "
-                    "or is stopped; the job ends",
+                    f"rank {self.rank} has waited {self._timeout:g} s for another rank, which has ended, "
+                    "hangs or is stopped; the job ends",
                     file=sys.stderr,
                     flush=True,
                 )
