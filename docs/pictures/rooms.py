@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).parents[2] / "gpuprop"
 #: What each room may import of the package, from the top floor down.
 ROOMS: dict[str, set[str]] = {
     "measure": {"backends", "backends/cpu", "backends/gpu", "optimizers", "rules", "version"},
+    "distributed": {"backends", "backends/cpu"},
     "driver": {"arguments", "backends", "checkpoint", "optimizers"},
     "checkpoint": {"backends", "optimizers", "rules", "schedules", "version"},
     "optimizers": {"arguments", "backends", "rules", "schedules"},
@@ -43,10 +44,11 @@ DOORS: dict[str, set[str]] = {
 }
 #: The only places that may import these, by the beginnings of their paths; the longest name counts.
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "cupy": ("backends/gpu/",),
+    "cupy": ("backends/gpu/", "distributed/nccl.py"),
     "cupy._core": ("backends/gpu/kernels/compiler.py",),
     "llvmlite": ("backends/cpu/kernels/",),
     "ml_dtypes": ("checkpoint/state.py",),
+    "mpi4py": ("distributed/mpi.py",),
     "numba": ("backends/cpu/kernels/", "measure/bandwidth.py"),
     "safetensors": ("checkpoint/container.py",),
     "scipy": ("driver/",),
@@ -137,9 +139,9 @@ def arrows() -> set[tuple[str, str]]:
 
 #: Where each room is drawn: (column, floor). The version is left out: three lines that import nothing.
 PLACES = {
-    "measure": (2.5, 7), "driver": (0.4, 7), "checkpoint": (0.4, 6), "optimizers": (0.4, 5),
-    "backends/cpu": (1.7, 4), "backends/gpu": (2.8, 4), "backends": (1.7, 3), "schedules": (0.4, 2),
-    "rules": (1.7, 2), "arguments": (0.4, 1), "reference": (1.7, 1),
+    "measure": (2.8, 7), "distributed": (1.6, 7), "driver": (0.4, 7), "checkpoint": (0.4, 6),
+    "optimizers": (0.4, 5), "backends/cpu": (1.7, 4), "backends/gpu": (2.8, 4), "backends": (1.7, 3),
+    "schedules": (0.4, 2), "rules": (1.7, 2), "arguments": (0.4, 1), "reference": (1.7, 1),
 }  # fmt: skip
 
 

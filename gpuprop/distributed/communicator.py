@@ -27,18 +27,20 @@ class Communicator(ABC):
     def gather(self, numbers: Any) -> Any:
         """The few float64 `numbers` of every rank: of shape ``(size, len(numbers))``, on every rank.
 
-        An array on a GPU gives one there; where the transport is NCCL, the host does not wait for it.
+        An array on a GPU gives one there, which is good until the next call; where the transport is NCCL,
+        the host does not wait for it.
         """
 
     @abstractmethod
-    def broadcast(self, value: Any) -> Any:
-        """What rank 0 has: any small object that can be pickled."""
+    def exchange(self, value: Any) -> list[Any]:
+        """The small objects of all ranks, in their order; they travel by pickle."""
 
     @abstractmethod
     def reduce_scatter(self, whole: Any, part: Any, average: bool = False) -> None:
         """Write into `part` this rank's part of the sum (or average) over all ranks of `whole`.
 
-        Both are contiguous vectors of one dtype and device; the parts are cut as `cut` says.
+        Both are contiguous vectors of one dtype and device; the parts are cut as `cut` says. Nothing else
+        is written, and of 16 bits a sum is rounded once. By MPI it goes in the order of the ranks.
         """
 
     @abstractmethod
@@ -48,6 +50,14 @@ class Communicator(ABC):
     @abstractmethod
     def barrier(self) -> None:
         """Wait until all ranks are here."""
+
+    @abstractmethod
+    def device_of_rank(self) -> int:
+        """The CUDA device for this rank: its number on its machine, modulo the devices there."""
+
+    def broadcast(self, value: Any) -> Any:
+        """What rank 0 has: any small object that can be pickled."""
+        return self.exchange(value if self.rank == 0 else None)[0]
 
     def sum(self, numbers: Sequence[float]) -> list[float]:
         """Each of the numbers summed over the ranks, in their order: the same bits on every rank."""

@@ -8,6 +8,8 @@ from operator import index
 
 _VARIABLE = "GPUPROP_NUM_THREADS"
 _chosen: int | None = None
+#: How many processes share this one's CPUs.
+_among = 1
 
 
 def set_num_threads(n: int | None) -> None:
@@ -17,7 +19,8 @@ def set_num_threads(n: int | None) -> None:
     ----------
     n : int or None
         At least 1. None goes back to the default: the environment variable
-        ``GPUPROP_NUM_THREADS``, else the CPUs that this process may run on.
+        ``GPUPROP_NUM_THREADS``, else the CPUs that this process may run on, or its share of them
+        where several processes take steps together.
 
     Raises
     ------
@@ -45,7 +48,13 @@ def get_num_threads() -> int:
     ValueError
         ``GPUPROP_NUM_THREADS`` is not a whole number of at least 1.
     """
-    return _chosen or _number_in_environment() or available_cpus()
+    return _chosen or _number_in_environment() or max(1, available_cpus() // _among)
+
+
+def share_cpus(among: int) -> None:
+    """Let the default be this process's share of its CPUs, of which so many processes make use."""
+    global _among
+    _among = among
 
 
 @cache

@@ -1,0 +1,40 @@
+"""How a job ends of which one rank cannot go on: all with it, because the others would wait for ever."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+#: Seconds in which the launcher reads the last words, before it ends the ranks.
+LAST_WORDS = 0.1
+
+
+def end_the_job(message: str, abort: Callable[[int], Any]) -> None:
+    """Say why, and end all ranks."""
+    print(message, file=sys.stderr)
+    _end(1, abort)
+
+
+def end_all_with_one(abort: Callable[[int], Any]) -> None:
+    """From now on an exception that nobody catches here ends all ranks, after it is printed as before."""
+    before = sys.excepthook
+    if getattr(before, "ends_all", False):
+        return
+
+    def hook(kind: type[BaseException], value: BaseException, trace: Any) -> None:
+        try:
+            before(kind, value, trace)
+        finally:
+            _end(130 if issubclass(kind, KeyboardInterrupt) else 1, abort)
+
+    hook.ends_all = True  # type: ignore[attr-defined]
+    sys.excepthook = hook
+
+
+def _end(status: int, abort: Callable[[int], Any]) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    time.sleep(LAST_WORDS)
+    abort(status)
