@@ -48,7 +48,7 @@ class Buffers:
             )
             send = [plain(whole), (counts, [each.start + begin for each in parts])]
             receive = [plain(rows.reshape(-1)), ([own] * ranks.size, [own * k for k in range(ranks.size)])]
-            ranks.finish(ranks.messages.Ialltoallv(send, receive))
+            ranks.finish(ranks.messages.Ialltoallv(send, receive), rows.nbytes)
             self._add(rows, part[begin : begin + own], average)
             self._wait_for_device()  # which reads the rows before the next ones come
 
@@ -69,7 +69,7 @@ class Buffers:
         parts = [self._ranks.cut(whole.size, rank) for rank in range(self._ranks.size)]
         counts = [each.stop - each.start for each in parts]
         self._wait_for_device()
-        self._ranks.finish(self._ranks.gather_in_place(plain(whole), counts))
+        self._ranks.finish(self._ranks.gather_in_place(plain(whole), counts), whole.nbytes)
 
     def _memory(self, name: str, nbytes: int) -> Any:
         """So many bytes, kept from call to call."""

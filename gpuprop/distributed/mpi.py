@@ -22,8 +22,8 @@ from gpuprop.distributed.staged import Staged
 
 #: How often a rank asks at once whether a message has come, before it naps: a few where ranks outnumber CPUs.
 TESTS, TESTS_OF_MANY = 1000, 20
-#: Seconds. A large message moves on in tests only: longer naps cost as much as they last.
-NAP = 5e-5
+#: Seconds of a nap, and those in which a byte is expected at the latest.
+NAP, SLOWEST = 5e-5, 1e-8
 
 
 class MPICommunicator(Communicator):
@@ -80,19 +80,25 @@ class MPICommunicator(Communicator):
     def gather_in_place(self, whole: Any, counts: list[int]) -> Any:
         return self.messages.Iallgatherv(MPI.IN_PLACE, [whole, counts])
 
-    def finish(self, request: Any) -> None:
-        """Wait, and end the job if another rank does not come: a collective call cannot be taken back."""
-        for _ in range(self._tests):
-            if request.Test():
-                return
-        end = time.monotonic() + self._timeout
-        while not request.Test():
-            if time.monotonic() > end:
+    def finish(self, request: Any, nbytes: int = 0) -> None:
+        """Wait, and end the job if another rank does not come: a collective call cannot be taken back.
+
+        A large message moves on in tests only, a small piece in each: so many bytes are worth many.
+        """
+        tests, begin = TESTS if nbytes else self._tests, time.monotonic()
+        while True:
+            for _ in range(tests):
+                if request.Test():
+                    return
+            waited = time.monotonic() - begin
+            if waited > self._timeout:
                 endings.end_the_job(
                     f"rank {self.rank} has waited {self._timeout:g} s for another rank, which has ended, "
                     "hangs or is stopped; the job ends",
                     MPI.COMM_WORLD.Abort,
                 )
+            if waited > SLOWEST * nbytes:
+                tests = 1
             time.sleep(NAP)
 
     def _way(self, array: Any) -> Any:
