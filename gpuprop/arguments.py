@@ -127,6 +127,15 @@ def _bound(name: str, value: Any) -> Any:
     return bound
 
 
+def ranks(comm: Any) -> Any:
+    """`comm` where it has several ranks; None for one process alone, which a rank without others is."""
+    if comm is not None and not hasattr(comm, "over"):
+        raise TypeError(
+            f"comm is a {type(comm).__name__}; it must be one that gpuprop.distributed.communicator gave"
+        )
+    return comm if comm is not None and comm.size > 1 else None
+
+
 class naming:
     """A context that puts a name before what an error says."""
 

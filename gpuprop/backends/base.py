@@ -44,7 +44,11 @@ class Backend(Library):
     name : {"gpu", "cpu", "numpy"}
     xp : module
         The array module, ``cupy`` or ``numpy``.
+    comm : Communicator or None
+        Of the ranks whose arrays are parts of one; None where they are whole.
     """
+
+    comm: Any = None
 
     @abstractmethod
     def update(

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from gpuprop.distributed.parts import Parts
+
 
 class Communicator(ABC):
     """Ranks that all call the same methods in the same order: each call is collective.
@@ -58,6 +60,10 @@ class Communicator(ABC):
     def broadcast(self, value: Any) -> Any:
         """What rank 0 has: any small object that can be pickled."""
         return self.exchange(value if self.rank == 0 else None)[0]
+
+    def over(self, backend: Any) -> Any:
+        """The backend for arrays each of which is a part, its rank's, of one over all ranks."""
+        return Parts.of(backend, self)
 
     def sum(self, numbers: Sequence[float]) -> list[float]:
         """Each of the numbers summed over the ranks, in their order: the same bits on every rank."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from gpuprop.arguments import ranks
 from gpuprop.backends import Backend, backend_of
 from gpuprop.backends.base import Capturing
 from gpuprop.backends.checks import check_array, checked, dtypes_of
@@ -21,7 +22,7 @@ from gpuprop.rules.composition import direction_of, needs_parameters
 class Optimizer(Stepping):
     """Immutable hyperparameters; `init` makes a `State` and `step` goes through it in place."""
 
-    def init(self, x: Any, *, backend: Backend | None = None) -> State:
+    def init(self, x: Any, *, backend: Backend | None = None, comm: Any = None) -> State:
         """The state before the first step.
 
         Parameters
@@ -31,6 +32,9 @@ class Optimizer(Stepping):
             complex128. Of another library, such as a ``torch.Tensor``: its memory, not a copy.
         backend : Backend, optional
             Where steps run, from `select_backend`; by default the array's own type decides.
+        comm : Communicator, optional
+            From `gpuprop.distributed.communicator`, where `x` is this rank's part of the parameters. `init`
+            and steps are called on all ranks; norms, sums and counts are of all parts together.
 
         Returns
         -------
@@ -39,12 +43,10 @@ class Optimizer(Stepping):
 
         Raises
         ------
-        TypeError
-            `x` is no such array.
-        ValueError
-            `x`, or an array among the bounds, cannot take part.
+        TypeError, ValueError
+            `x` is no such array, or it, or an array among the bounds, cannot take part.
         """
-        chosen = self._chosen(x, backend)
+        chosen = self._chosen(x, backend, comm)
         rule, x = self.rule, chosen.adopt("x", x, written=True)
         check_array(chosen, "x", x, written=True)
         starts: dict[str, Any] = {**self._starts(), "parameter_average": x}
@@ -85,10 +87,11 @@ class Optimizer(Stepping):
         """
         compile_ahead(self, x, self._chosen(x, backend))
 
-    def _chosen(self, x: Any, backend: Backend | None) -> Backend:
+    def _chosen(self, x: Any, backend: Backend | None, comm: Any = None) -> Backend:
         if backend is not None and not isinstance(backend, Backend):
             raise TypeError(f"backend is {backend!r}; it must be one that select_backend gave")
-        return backend or backend_of(x)
+        chosen, comm = backend or backend_of(x), ranks(comm)
+        return comm.over(chosen) if comm else chosen
 
     def step(self, x: Any, grad: Any, state: State, at: Any = None) -> None:
         """Update `x` and `state` in place.

@@ -40,12 +40,12 @@ class Fused:
     optimizer: Options
     lines: Lines
 
-    def init(self, x: Any, *, backend: Backend | None = None) -> State:
+    def init(self, x: Any, *, backend: Backend | None = None, comm: Any = None) -> State:
         """The state before the first step, as of `optimizer`.
 
         Parameters
         ----------
-        x, backend
+        x, backend, comm
             As for `Optimizer.init`.
 
         Returns
@@ -53,7 +53,7 @@ class Fused:
         State
             With its arrays.
         """
-        return self.optimizer.init(x, backend=backend)
+        return self.optimizer.init(x, backend=backend, comm=comm)
 
     def compile(self, x: Any, data: Any = None, *, backend: Backend | None = None) -> None:
         """Compile ahead what steps of such arrays need, so that the first takes no longer than others.

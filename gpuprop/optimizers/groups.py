@@ -100,15 +100,15 @@ class Groups:
         clip = "" if self.clip_norm is None else f", clip_norm={self.clip_norm}"
         return f"Groups({dict(self.optimizers)!r}{clip})"
 
-    def init(self, arrays: Mapping[str, Any], *, backend: Backend | None = None) -> GroupsState:
+    def init(self, arrays: Any, *, backend: Backend | None = None, comm: Any = None) -> GroupsState:
         """The states before the first step.
 
         Parameters
         ----------
         arrays : mapping of str to array
             The parameters, one array for each optimizer: see `Optimizer.init`.
-        backend : Backend, optional
-            Where all steps run; by default each array's own type decides.
+        backend, comm : optional
+            As there, of all arrays.
 
         Returns
         -------
@@ -123,7 +123,7 @@ class Groups:
         given, states = self._all_named(arrays), {}
         for name, optimizer in self._stepping.items():
             with naming(name):
-                states[name] = optimizer.init(given[name], backend=backend)
+                states[name] = optimizer.init(given[name], backend=backend, comm=comm)
         return GroupsState(self, states)
 
     def compile(self, arrays: Mapping[str, Any], *, backend: Backend | None = None) -> None:

@@ -49,6 +49,11 @@ class GroupsState(Mapping[str, State]):
         object.__setattr__(self, name, value)
 
     @property
+    def comm(self) -> Any:
+        """As of each `State`."""
+        return next(iter(self.values())).comm
+
+    @property
     def step(self) -> int:
         return self._clock.item(1)
 

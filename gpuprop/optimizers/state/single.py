@@ -77,12 +77,19 @@ class State:
         self.__dict__.update(arrays)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "backend" and name in self.__dict__ and (comm := self.comm):
+            value = comm.over(value)
         if name not in self.__dict__ and name not in _SETTABLE and not name.startswith("_"):
             raise AttributeError(
                 f"a state has no {name!r} to set; it has step, rate_scale, found_rate, and its arrays "
                 f"{', '.join(self._names) or '(none)'}"
             )
         object.__setattr__(self, name, value)
+
+    @property
+    def comm(self) -> Any:
+        """What `init` was given for arrays that are parts, one a rank; None for one process alone."""
+        return self.backend.comm
 
     @property
     def step(self) -> int:

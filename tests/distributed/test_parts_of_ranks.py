@@ -1,0 +1,83 @@
+"""Parts of the parameters, one a rank: stepped as the whole is by one process."""
+
+from functools import cache
+
+import numpy as np
+import programs_of_parts as programs
+import pytest
+from launch import run
+from variants import NAMES, OF_COMPLEX
+
+KINDS = [
+    ("float64", NAMES, programs.SIZES),
+    ("complex128", OF_COMPLEX, [(5,), (43, 3)]),
+    ("float32", ["momentum", "everything", "auto", "average and more"], [(3,), (400_001,)]),
+    ("float16", ["clip norm", "adam", "auto", "raise"], [(3,), (2003,)]),
+]
+RANKS = [1, 2, 3, 4]
+
+
+@cache
+def told(ranks, device="cpu"):
+    """What each rank has to tell; that parts are stepped as the whole, it has seen itself."""
+    return run(programs.everything, ranks, device, KINDS, timeout=300)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_parts_are_stepped_as_the_whole(ranks):
+    assert len(told(ranks)) == ranks
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_what_ranks_agree_on_is_the_same_to_the_bit(ranks):
+    first, *others = (each["same"] for each in told(ranks))
+    assert [name for name, rate, _ in first if rate] == ["auto", "auto displacement", "auto sgd"]
+    for other in others:
+        assert other == first
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_a_norm_may_be_beyond_the_numbers_whose_squares_are_such(ranks):
+    large, one_large, others_large, infinite, undefined = zip(
+        *(each["norms"] for each in told(ranks)), strict=True
+    )
+    np.testing.assert_allclose(large, np.full((ranks, 3), -((3 * ranks) ** -0.5)), rtol=1e-12)
+    np.testing.assert_allclose(one_large[0], [-(3**-0.5)] * 3, rtol=1e-12)
+    np.testing.assert_allclose(one_large[1:], np.full((ranks - 1, 3), -(3**-0.5) / 1e200), rtol=1e-12)
+    if ranks > 1:
+        np.testing.assert_allclose(others_large[1:], np.full((ranks - 1, 3), -((3 * ranks - 3) ** -0.5)))
+    assert np.isnan(infinite[0]).all()
+    assert not np.any(infinite[1:])
+    assert np.isnan(undefined).all()
+
+
+@pytest.mark.parametrize("ranks", RANKS[1:])
+def test_all_ranks_refuse_what_is_not_finite_on_one(ranks):
+    first, *others = (each["refusals"] for each in told(ranks))
+    assert others == [first] * (ranks - 1)
+    size = sum(2 * (4 + rank) for rank in range(ranks))
+    first_bad = "first nan at index (2, 1) of rank 1"
+    one, clipped, overflow, none = first
+    assert one.startswith(f"grad has 2 elements of {size} that are not finite, the {first_bad}; nothing has")
+    assert clipped.startswith(f"grad has {2 * (ranks > 2) + 2} elements of {size} that are not finite, the ")
+    assert "the first inf at index (2, 1) of rank 1" in clipped
+    at = f"the first at index (2, 1) of rank {ranks - 1}, where grad is 1e+300 and x is 1.0"
+    assert overflow.startswith(f"of the results of the step 2 would not be finite, {at}; nothing has")
+    assert none is None
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_rows_count_for_a_found_rate_as_those_of_the_whole(ranks):
+    assert {each["rows"] for each in told(ranks)} == {told(ranks)[0]["rows"]}
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_copies_and_other_optimizers_go_on_with_all_ranks(ranks):
+    rates = {rate for *_, rate in (each["loaded"] for each in told(ranks))}
+    assert {each["loaded"][:2] for each in told(ranks)} == {(3, 2)}
+    assert len(rates) == 1
+
+
+def test_no_step_allocates_an_array():
+    for most in run(programs.steps_allocate_nothing, 2, NAMES):
+        assert max(most.values()) < 16_384, most  # the smallest array would have 200,000 bytes
