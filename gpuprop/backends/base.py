@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gpuprop.backends.library import Library
+from gpuprop.backends.norms import joint_factor, joint_norm, norm_of
 from gpuprop.rules import Rule
 from gpuprop.rules.tuning import FAST
 
@@ -143,21 +143,23 @@ class Backend(Library):
         By default nothing: what is compiled for a few elements is what the whole needs.
         """
 
-    @abstractmethod
     def clip_scales(
-        self,
-        grads: Sequence[Any],
-        clip_norm: float,
-        signs: Sequence[float],
-        skips: Sequence[bool],
+        self, grads: Sequence[Any], clip_norm: float, signs: Sequence[float], skips: Sequence[bool],
         workspaces: Sequence[Any],
-    ) -> list[Any]:
+    ) -> list[Any]:  # fmt: skip
         """The factor that brings all of `grads` together to at most a norm, times the sign of each.
 
         They are real, checked, and on one device; each has its `workspace`. Of one that `skips`, elements
         that are not finite are left out of the norm. The factors are numbers, or arrays on that device, so
         that nobody waits for them.
         """
+        factor = joint_factor([self.joint_norm(grads, skips)], clip_norm)
+        return [sign * factor for sign in signs]
+
+    def joint_norm(self, grads: Sequence[Any], skips: Sequence[bool]) -> tuple[float, float]:
+        """The norm of `grads` together, as for `clip_scales`, and the unit that it is in; waits for a GPU."""
+        with self.on_device_of(grads[0]):
+            return joint_norm([norm_of(self.xp, *each) for each in zip(grads, skips, strict=True)])
 
     @abstractmethod
     def find_rate(
@@ -167,7 +169,7 @@ class Backend(Library):
         tuning: Any,
         step: int,
         sign: float,
-        share: float,
+        whole: int,
         momentum: float,
         per_gradient: bool,
         workspace: Any,
@@ -186,8 +188,8 @@ class Backend(Library):
             Steps before this one.
         sign : float
             What `grad` is multiplied by.
-        share : float
-            Of the parameters: how large a part of them is stepped.
+        whole : int
+            How many elements the parameters have, of which a part may be stepped.
         momentum : float
         per_gradient : bool
             Whether steps are as long as the gradient.
@@ -203,21 +205,19 @@ class Backend(Library):
         with self.on_device_of(x), np.errstate(all="ignore"):
             xp, parts = self.xp, (x.real, x.imag) if x.dtype.kind == "c" else (x,)
             each = [xp.maximum(part.max(), -part.min()).astype(np.float64) for part in parts if x.size]
-            largest = xp.stack([xp.zeros(()), *each]).max()
+            largest = self.largest(xp.stack([xp.zeros(()), *each]).max())
             scale = xp.where((largest > 0) & (largest < np.inf), largest, 1.0)
             tuning = xp.zeros((2, 3))
             tuning[:, 0], tuning[:, 1] = scale * 2.0**-20, FAST
             return tuning
 
-    def norm(self, array: Any, skip: bool) -> tuple[float, float]:
-        """Euclidean norm, by whole arrays, in two factors: it may be beyond float64's numbers."""
-        with self.on_device_of(array), np.errstate(all="ignore"):
-            values = abs(array.ravel().astype(np.float64))
-            if skip:
-                values = values[self.xp.isfinite(values)]
-            largest = float(values.max()) if values.size else 0.0
-            unit = largest if largest > 1e150 and math.isfinite(largest) else 1.0
-            return float(self.xp.linalg.norm(values / unit)), unit
+    def largest(self, value: Any) -> Any:
+        """That of the parameters, of which `value` is that of these."""
+        return value
+
+    def total(self, value: Any) -> Any:
+        """The sum over the parameters, of which `value` is that over these; or an array of such."""
+        return value
 
     def survey(self, rows: Any) -> tuple[int, int, int]:
         """The least and the most of some integers, and the place of one that is there twice, or -1."""

@@ -11,7 +11,6 @@ import numpy as np
 
 from gpuprop.backends.base import Backend, at_once
 from gpuprop.backends.checks import as_real, checked, compute_dtype
-from gpuprop.backends.norms import joint_factor
 from gpuprop.rules import LAW, Rule
 from gpuprop.rules.arithmetic import PREFIX
 
@@ -70,6 +69,12 @@ class NumPyBackend(Backend):
     ) -> int:
         return int(np.count_nonzero(~self._computed(rule, arrays, scalars, rows, checks=True).finite))
 
+    def sums_for_rate(self, grad: Any, last: Any, whole: int) -> Sequence[Any]:
+        """As that of the CPU backend."""
+        g, v = (np.asarray(array, np.float64) for array in (grad, last))
+        sums = [np.sum(terms[np.isfinite(terms)]) for terms in (g * v, abs(g * v), g * g)]
+        return *sums, g.size, whole
+
     def _computed(
         self, rule: Rule, arrays: Sequence[Any], scalars: Sequence[Any], rows: Any, *, checks: bool
     ) -> _Computed:
@@ -108,20 +113,15 @@ class NumPyBackend(Backend):
                 finite = np.logical_and.reduce([a.all(-1, keepdims=True) for a in each] if more else each)
             return _Computed(arrays, new, finite, places)
 
-    def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skips: Any, workspaces: Any) -> list[Any]:
-        factor = joint_factor([self.norm(*each) for each in zip(grads, skips, strict=True)], clip_norm)
-        return [sign * factor for sign in signs]
-
     def find_rate(
-        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, share: float, momentum: float,
+        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, whole: int, momentum: float,
         per_gradient: bool, workspace: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
         with np.errstate(all="ignore"):
-            g, v = (np.asarray(array, np.float64) for array in (grad, last))
-            each = g * v, abs(g * v), g * g
-            sums = [np.sum(terms[np.isfinite(terms)], keepdims=True) for terms in each]
-            values = [sign * sums[0], *sums[1:], *tuning[step % 2, :, None]]
-            values += [*np.zeros((5, 1)), *np.array([max(g.size, 1), share, momentum, per_gradient], float)]
+            *sums, count, whole = self.sums_for_rate(grad, last, whole)
+            values = [sign * np.array(sums[:1]), *np.array(sums[1:])[:, None], *tuning[step % 2, :, None]]
+            scalars = max(count, 1), count / max(whole, 1), momentum, per_gradient
+            values += [*np.zeros((5, 1)), *np.array(scalars, float)]
             names = dict(zip(LAW.arrays + LAW.scalars, values, strict=True))
             found = _evaluate(LAW, names, np.float64, False)
         tuning[(step + 1) % 2] = [found[name][0] for name in ("rate", "growth", "scale")]

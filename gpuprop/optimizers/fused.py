@@ -99,8 +99,8 @@ class Fused:
         Returns
         -------
         None, float or cupy.ndarray
-            With a `value`, its sum over all elements, at x before the update: a float64, on a GPU in an array
-            of no dimension, for which nobody waits. Without one, None.
+            With a `value`, its sum over all elements (of parts, over all ranks), at x before the update: a
+            float64, on a GPU in an array of no dimension, for which nobody waits. Without one, None.
 
         Raises
         ------
@@ -113,6 +113,11 @@ class Fused:
         What needs the gradient of all elements before the first step of one, has it written to an array of
         the state, in a pass before: `clip_norm`, ``nonfinite="raise"``, ``learning_rate="auto"``, and rows.
         """
+        value = self._step(x, data, state, at, scalars)
+        return value if value is None else state.backend.total(value)
+
+    def _step(self, x: Any, data: Any, state: State, at: Any, scalars: dict[str, Any]) -> Any:
+        """Make the step, for the value of the arrays that are here."""
         with suppress(Capturing):  # what a graph needs is made below
             if (
                 at is None
@@ -185,8 +190,7 @@ class Fused:
                 f"{optimizer} needs the gradient of all elements in each step, for clip_norm, "
                 'nonfinite="raise" or learning_rate="auto"; leave these out, or call step'
             )
-        steps = check.whole("steps", steps, least=1)
-        backend = backend_of_state(state)
+        steps, backend = check.whole("steps", steps, least=1), backend_of_state(state)
         x, given, lines, numbers = taken(backend, self.lines, x, data, scalars)
         rule, more = self._rule(lines), tuple(numbers.values())
         arrays = (*given.values(), *self._others(x, state))
@@ -194,10 +198,10 @@ class Fused:
         table = [(*optimizer._scalars_of(state, x, step), *more) for step in ahead]
         sums = self._run(rule, arrays, state, table, steps)
         if sums is None:
-            sums = [self.step(x, data, state, **scalars) for _ in range(steps)]
+            sums = [self._step(x, data, state, None, scalars) for _ in range(steps)]
             with backend.on_device_of(x):
                 sums = backend.xp.stack([backend.xp.asarray(each) for each in sums]) if lines.value else None
-        return sums if lines.value else None
+        return backend.total(sums) if lines.value else None
 
     @cached_property
     def rule(self) -> Rule:

@@ -107,8 +107,8 @@ class Groups:
         ----------
         arrays : mapping of str to array
             The parameters, one array for each optimizer: see `Optimizer.init`.
-        backend, comm : optional
-            As there, of all arrays.
+        backend, comm
+            As for `Optimizer.init`, of all arrays.
 
         Returns
         -------
@@ -172,7 +172,8 @@ class Groups:
             raise TypeError(
                 f"state is a {type(state).__name__}; it must be one that init of these groups gave"
             )
-        given = {name: g for name, g in self._named("gradients", gradients).items() if g is not None}
+        gradients = self._named("gradients", gradients)
+        given = {name: gradients[name] for name in self.optimizers if gradients.get(name) is not None}
         places = self._named("at", at or {})
         parameters = self._named("arrays", arrays)
         taken = {}
@@ -218,13 +219,15 @@ class Groups:
         skips = [self._stepping[name].nonfinite == "skip" for name in taken]
         backends = [one.backend for one in taken.values()]
         places = {(backend.name, backend.device_of(g)) for backend, g in zip(backends, grads, strict=True)}
+        if captures and (len(places) > 1 or state.comm):
+            raise refusals.captured(
+                "one clip_norm of ranks, or of arrays on several devices must wait for them"
+            )
         if len(places) == 1:
             scales = backends[0].clip_scales(grads, self.clip_norm, signs, skips, spaces)
-        elif captures:
-            raise refusals.captured("one clip_norm of arrays on several devices must wait for them")
         else:
-            each = zip(backends, grads, skips, strict=True)
-            factor = joint_factor([b.norm(grad, skip) for b, grad, skip in each], self.clip_norm)
+            norms = [b.joint_norm([g], [s]) for b, g, s in zip(backends, grads, skips, strict=True)]
+            factor = joint_factor(norms, self.clip_norm)
             scales = [sign * factor for sign in signs]
         return dict(zip(taken, scales, strict=True))
 

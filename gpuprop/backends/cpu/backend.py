@@ -15,7 +15,6 @@ from gpuprop.backends.cpu import finding, passes, pool, reductions, threads
 from gpuprop.backends.cpu.kernels import environment, kernel
 from gpuprop.backends.cpu.layouts import Plan, RowPlan, are_alike, as_bits, plan_of, plan_of_rows
 from gpuprop.backends.cpu.loops import Loops
-from gpuprop.backends.norms import clip_factor
 from gpuprop.backends.numpy import NumPyBackend
 from gpuprop.rules import Rule
 
@@ -213,21 +212,22 @@ class CPUBackend(Backend):
     def survey(self, rows: np.ndarray) -> tuple[int, int, int]:
         return reductions.survey_of_rows(rows)
 
-    def clip_scales(self, grads: Any, clip_norm: float, signs: Any, skips: Any, workspaces: Any) -> list[Any]:
+    def joint_norm(self, grads: Any, skips: Any) -> tuple[float, float]:
         each = zip(grads, skips, strict=True)
         sums = [reductions.sum_of_squares(*one) if _converts(one[0].dtype) else math.inf for one in each]
         if sum(sums) == math.inf:  # beyond float64's numbers, or an infinite element
-            return self._plain.clip_scales(grads, clip_norm, signs, skips, workspaces)
-        return [sign * clip_factor(math.sqrt(sum(sums)), clip_norm) for sign in signs]
+            return self._plain.joint_norm(grads, skips)
+        return math.sqrt(sum(sums)), 1.0
 
     def find_rate(
-        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, share: float, momentum: float,
+        self, grad: Any, last: Any, tuning: Any, step: int, sign: float, whole: int, momentum: float,
         per_gradient: bool, workspace: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
         if not _converts(grad.dtype):
             grad, last = grad.astype(np.float32), last.astype(np.float32)
-        return finding.find_rate(grad, last, tuning, step, sign, share, momentum, per_gradient)
+        return finding.find_rate(self, grad, last, tuning, step, sign, whole, momentum, per_gradient)
 
+    sums_for_rate = staticmethod(finding.sums_for_rate)
     find_at_once = staticmethod(finding.find_at_once)
 
 

@@ -25,22 +25,32 @@ from gpuprop.rules.arithmetic import PREFIX
 
 
 def find_rate(
-    grad: Any, last: Any, tuning: Any, step: int, sign: float, share: float, momentum: float,
+    backend: Any, grad: Any, last: Any, tuning: Any, step: int, sign: float, whole: int, momentum: float,
     per_gradient: bool,
 ) -> tuple[float, float]:  # fmt: skip
     """As `Backend.find_rate`."""
-    found = find_at_once(grad, last, tuning, step, sign, share, momentum, per_gradient)
+    share = grad.size / max(whole, 1)
+    found = backend.find_at_once(grad, last, tuning, step, sign, share, momentum, per_gradient)
     if found is not None:
         return found
-    sums, count = sums_of_products(grad, last), max(grad.size, 1)
-    return law()(*sums, tuning, step % 2, sign, count, share, momentum, per_gradient)
+    *sums, count, whole = backend.sums_for_rate(grad, last, whole)
+    share = count / max(whole, 1)
+    return law()(*sums, tuning, step % 2, sign, max(count, 1), share, momentum, per_gradient)
+
+
+def sums_for_rate(grad: Any, last: Any, whole: int) -> tuple[float, ...]:
+    """The three sums that `LAW` reads, and how many elements are stepped, of how many."""
+    return *sums_of_products(grad, last), grad.size, whole
 
 
 def find_at_once(
     grad: Any, last: Any, tuning: Any, step: int, sign: float, share: float, momentum: float,
     per_gradient: bool,
 ) -> tuple[float, float] | None:  # fmt: skip
-    """As `find_rate`, of short vectors in one compiled call; None of all else."""
+    """As `Backend.find_rate`, of short vectors in one compiled call; None of all else.
+
+    `share` is how large a part of the parameters is stepped.
+    """
     if not (
         type(grad) is type(last) is np.ndarray
         and grad.dtype is last.dtype

@@ -204,7 +204,7 @@ class GPUBackend(CuPyArrays, Backend):
             return reductions.clip_scales(grads, clip_norm, signs, terms, workspaces, empty)
 
     def find_rate(
-        self, grad: Any, last: Any, tuning: Any, step: Any, sign: float, share: float, momentum: float,
+        self, grad: Any, last: Any, tuning: Any, step: Any, sign: float, whole: int, momentum: float,
         per_gradient: bool, workspace: Any,
     ) -> tuple[Any, Any]:  # fmt: skip
         is_recorded = not isinstance(step, int)
@@ -212,7 +212,7 @@ class GPUBackend(CuPyArrays, Backend):
             if not is_recorded and self._captures():
                 raise Capturing
             return reductions.find_rate(
-                grad, last, tuning, step, sign, share, momentum, per_gradient, workspace
+                grad, last, tuning, step, sign, whole, momentum, per_gradient, workspace
             )
 
 

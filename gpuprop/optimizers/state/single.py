@@ -159,7 +159,15 @@ class State:
 
     @property
     def skipped(self) -> int:
-        """The elements that ``nonfinite="skip"`` has left out so far, an int; to ask waits for a GPU."""
+        """The elements that ``nonfinite="skip"`` has left out so far, an int; to ask waits for a GPU.
+
+        Of parts, those of all ranks, which all ask.
+        """
+        return int(self.comm.sum([self._skipped_here])[0]) if self.comm else self._skipped_here
+
+    @property
+    def _skipped_here(self) -> int:
+        """Those of this rank."""
         return self._skipped_before + (0 if self._workspace is None else int(self._workspace.skipped[0]))
 
     def _room_for_gradient(self, x: Any) -> Any:
@@ -173,7 +181,12 @@ class State:
     def __getstate__(self) -> dict[str, Any]:
         """What a copy starts from: counters of its own, and the arrays of this one."""
         content = {name: value for name, value in vars(self).items() if name != "_clock"}
-        content |= {"step": self.step, "_skipped_before": self.skipped, "_workspace": None, "_quick": None}
+        content |= {
+            "step": self.step,
+            "_skipped_before": self._skipped_here,
+            "_workspace": None,
+            "_quick": None,
+        }
         if self._tuning is not None:
             with self.backend.on_device_of(self._tuning):
                 content["_tuning"] = self._tuning.copy()
@@ -184,7 +197,7 @@ class State:
         self.__init__(content["optimizer"], content["step"], {}, content["backend"])  # type: ignore[misc]
         self.__dict__.update({name: value for name, value in content.items() if name != "step"})
         if self._workspace is not None:  # gpuprop 0.1.0 gave it to copies, too
-            self._skipped_before, self._workspace = self.skipped, None
+            self._skipped_before, self._workspace = self._skipped_here, None
 
     def save(self, /, path: str | PathLike[str], **arrays: Any) -> None:
         """Write the state into a safetensors file, which replaces an old one in one move.

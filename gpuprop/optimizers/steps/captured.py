@@ -26,6 +26,8 @@ def check_capture(optimizer: Any, state: State) -> None:
     """
     if optimizer.nonfinite == "raise":
         raise refusals.captured('nonfinite="raise" must wait for what the device finds')
+    if state.comm and (optimizer.clip_norm is not None or optimizer._finds_rate):
+        raise refusals.captured("the ranks tell each other the norm, or the sums of a found rate")
     looks = optimizer._reads or optimizer._finds_rate or state._tuning is not None
     if state.optimizer is not optimizer and looks:
         raise refusals.captured(

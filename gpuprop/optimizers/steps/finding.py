@@ -30,10 +30,10 @@ def with_rate(
             # A direction may be without x: then nothing is known of its scale.
             x = arrays[rule.arrays.index("x")] if "x" in rule.arrays else 0 * arrays[followed]
             state._tuning = backend.tuning(x)
-    share = last.size / max(as_real(backend, getattr(state, rule.arrays[followed])).size, 1)
+    whole = as_real(backend, getattr(state, rule.arrays[followed])).size
     momentum = 1.0 if average is None else new[average]
     new[rate], damped = backend.find_rate(
-        grad, last, state._tuning, clock.item(1), optimizer._sign, share, momentum,
+        grad, last, state._tuning, clock.item(1), optimizer._sign, whole, momentum,
         optimizer._per_gradient, state._workspace,
     )  # fmt: skip
     if average is not None:

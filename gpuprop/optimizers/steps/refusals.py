@@ -23,26 +23,28 @@ def captured(reason: str) -> RuntimeError:
 def not_finite(
     backend: Backend, rule: Rule, arrays: Any, scalars: Any, count: int, rows: Any = None
 ) -> FloatingPointError:
-    """What to say of a step that makes `count` numbers that are not finite."""
+    """What to say of a step that makes `count` numbers that are not finite; of parts, on all ranks."""
     grad, x = (backend.adopt("an array", arrays[i]) for i in (0, len(rule.reads)))
+    where, comm = "", backend.comm
     with backend.on_device_of(grad):
         bad = ~backend.xp.isfinite(grad if grad.dtype.kind in "fc" else grad.astype("float32"))
-        of_grad = int(bad.sum())
-        if of_grad:
+        here = [count, int(bad.sum()), grad.size]
+        count, of_grad, size = map(int, comm.sum(here)) if comm else here
+        if here[1]:
             first = tuple(map(int, np.unravel_index(int(bad.argmax()), grad.shape)))
-            these = "elements" if of_grad > 1 else "element"
-            what = (
-                f"grad has {of_grad} {these} of {grad.size} that {'are' if of_grad > 1 else 'is'} not "
-                f"finite, the first {backend.to_host(grad[first])} at index {first}"
-            )
-        else:
+            where = f"{backend.to_host(grad[first])} at index {first}"
+        elif here[0] and not of_grad:
             first = _first_nonfinite(backend, rule, arrays, scalars, rows)[: grad.ndim]
             x = x if rows is None else x[rows]
-            what = (
-                f"of the results of the step {count} would not be finite, the first at index {first}, where "
-                f"grad is {backend.to_host(grad[first])}"
-                + ("" if rule.writes[0] in rule.fresh else f" and x is {backend.to_host(x[first])}")
+            where = f"at index {first}, where grad is {backend.to_host(grad[first])}" + (
+                "" if rule.writes[0] in rule.fresh else f" and x is {backend.to_host(x[first])}"
             )
+    if comm:
+        where = comm.first(f"of rank {comm.rank} {where}" if where else "")
+    these, are = ("elements", "are") if of_grad > 1 else ("element", "is")
+    what = f"grad has {of_grad} {these} of {size} that {are} not finite, the first {where}"
+    if not of_grad:
+        what = f"of the results of the step {count} would not be finite, the first {where}"
     return FloatingPointError(
         f'{what}; nothing has been updated (nonfinite="skip" would leave such elements out)'
     )

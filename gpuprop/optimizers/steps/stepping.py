@@ -163,7 +163,7 @@ class Stepping(Scalars):
             scalars = with_rate(self, rule, arrays, scalars, state, rows, clock)
         if self.nonfinite == "raise":
             count = backend.count_nonfinite(rule, arrays, scalars, rows, state._workspace)
-            if count:
+            if count if state.comm is None else state.comm.sum([count])[0]:
                 raise refusals.not_finite(backend, rule, arrays, scalars, count, rows)
         skipped = state._workspace.skipped if skip else None
         return partial(backend.update, rule, arrays, scalars, clock, skipped, rows)

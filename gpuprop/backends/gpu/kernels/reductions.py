@@ -94,7 +94,7 @@ def clip_scales(
 
 
 def find_rate(
-    grad: Any, last: Any, tuning: Any, step: Any, sign: float, share: float, momentum: float,
+    grad: Any, last: Any, tuning: Any, step: Any, sign: float, whole: int, momentum: float,
     per_gradient: bool, space: Any,
 ) -> tuple[Any, Any]:  # fmt: skip
     """As `Backend.find_rate`; `step` is a number, or an array on the device that begins with it."""
@@ -105,7 +105,7 @@ def find_rate(
     )  # fmt: skip
     law_kernel(space.found.dtype.name, on_device)(
         space.sums, count, space.blocks, step if on_device else step % 2, sign,
-        max(grad.size, 1), share, momentum, float(per_gradient),
+        max(grad.size, 1), grad.size / max(whole, 1), momentum, float(per_gradient),
         tuning, space.found, space.damped, **ONE_BLOCK,
     )  # fmt: skip
     return space.found, space.damped
