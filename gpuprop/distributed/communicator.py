@@ -76,12 +76,6 @@ class Communicator(ABC):
         """The largest over the ranks of each of the numbers; NaN where a rank has one."""
         return self.gather(np.asarray(numbers, np.float64)).max(axis=0).tolist()
 
-    def first(self, text: str) -> str:
-        """The text of the first rank that has one, of up to 1000 bytes in UTF-8: on every rank."""
-        texts = self.gather(np.frombuffer(text.encode()[:1000].ljust(1000), np.uint8).astype(np.float64))
-        each = (row.astype(np.uint8).tobytes().decode(errors="ignore").rstrip() for row in texts)
-        return next(filter(None, each), "")
-
     def cut(self, length: int, rank: int | None = None) -> slice:
         """Which of so many elements are a rank's, by default this one's: as `numpy.array_split` cuts."""
         rank = self.rank if rank is None else rank

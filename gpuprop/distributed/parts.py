@@ -25,7 +25,7 @@ class Parts(Backend):
         return parts
 
     def joint_norm(self, grads: Any, skips: Any) -> tuple[float, float]:
-        return joint_norm(self.comm.gather(super().joint_norm(grads, skips)).tolist())
+        return joint_norm(self.comm.gather([*super().joint_norm(grads, skips)]).tolist())
 
     def sums_for_rate(self, grad: Any, last: Any, whole: int) -> list[float]:
         sums_here: Any = super()

@@ -25,22 +25,23 @@ def not_finite(
 ) -> FloatingPointError:
     """What to say of a step that makes `count` numbers that are not finite; of parts, on all ranks."""
     grad, x = (backend.adopt("an array", arrays[i]) for i in (0, len(rule.reads)))
-    where, comm = "", backend.comm
+    comm = backend.comm
+    where, of_rank = "", f" of rank {comm.rank}" if comm else ""
     with backend.on_device_of(grad):
         bad = ~backend.xp.isfinite(grad if grad.dtype.kind in "fc" else grad.astype("float32"))
         here = [count, int(bad.sum()), grad.size]
         count, of_grad, size = map(int, comm.sum(here)) if comm else here
         if here[1]:
             first = tuple(map(int, np.unravel_index(int(bad.argmax()), grad.shape)))
-            where = f"{backend.to_host(grad[first])} at index {first}"
+            where = f"{backend.to_host(grad[first])} at index {first}{of_rank}"
         elif here[0] and not of_grad:
             first = _first_nonfinite(backend, rule, arrays, scalars, rows)[: grad.ndim]
             x = x if rows is None else x[rows]
-            where = f"at index {first}, where grad is {backend.to_host(grad[first])}" + (
+            where = f"at index {first}{of_rank}, where grad is {backend.to_host(grad[first])}" + (
                 "" if rule.writes[0] in rule.fresh else f" and x is {backend.to_host(x[first])}"
             )
     if comm:
-        where = comm.first(f"of rank {comm.rank} {where}" if where else "")
+        where = next(filter(None, comm.exchange(where)), "")
     these, are = ("elements", "are") if of_grad > 1 else ("element", "is")
     what = f"grad has {of_grad} {these} of {size} that {are} not finite, the first {where}"
     if not of_grad:
