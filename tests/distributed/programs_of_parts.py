@@ -90,7 +90,9 @@ def steps_as_one(device, dtype, names, shapes):
 
 
 def ranks(device):
-    comm = communicator(MPI.COMM_WORLD)
+    """The communicator, and the backend: of "cpu", "numpy", or "gpu by" one of the transports."""
+    device, _, transport = device.partition(" by ")
+    comm = communicator(MPI.COMM_WORLD, transport or "auto")
     if device == "gpu":
         import cupy
 
@@ -159,7 +161,7 @@ def values_are_of_all(device):
     comm, backend = ranks(device)
     for n in (2, 1003):
         for optimizer in (
-            RMSProp(0.1), Adam(0.1, nonfinite="skip"), RMSProp(0.1, clip_norm=1.0), SGD("auto"),
+            RMSProp(0.1), Adam(0.1, nonfinite="skip"), SGD("auto", clip_norm=1.0),
         ):  # fmt: skip
             whole = Problem(backend, (n,), "float64").cut(...)
             here = Problem(backend, (n,), "float64").cut(comm.cut(n))
@@ -252,6 +254,33 @@ def of_a_loaded_state(device):
     for each in (state, twin, state):
         Adam("auto", clip_norm=1.0, nonfinite="skip").step(here.x, here.grad(bad), each)
     return state.skipped, twin.skipped, state.found_rate
+
+
+def captures(device):
+    """What becomes of steps that are captured into a graph, and launched twice: the count, and the refusal."""
+    import cupy
+
+    comm, backend = ranks(device)
+    told = []
+    for optimizer in (RMSProp(0.1), RMSProp(0.1, clip_norm=1.0), SGD("auto"), Groups(a=SGD(), clip_norm=1.0)):
+        x, refusal = backend.asarray(np.ones(3)), None
+        grad = 2 * x
+        x, grad = ({"a": x}, {"a": grad}) if isinstance(optimizer, Groups) else (x, grad)
+        stream = cupy.cuda.Stream(non_blocking=True)
+        with stream:
+            state = optimizer.init(x, comm=comm)
+            optimizer.step(x, grad, state)
+            stream.begin_capture()
+            try:
+                optimizer.step(x, grad, state)
+            except RuntimeError as error:
+                refusal = str(error)
+            graph = stream.end_capture()
+            if refusal is None:
+                graph.launch()
+                graph.launch()
+        told.append((state.step, refusal))
+    return told
 
 
 def everything(device, kinds):

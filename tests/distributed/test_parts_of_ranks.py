@@ -17,6 +17,12 @@ KINDS = [
 RANKS = [1, 2, 3, 4]
 
 
+#: Where the compiler of a software device takes its time.
+KINDS_ON_GPU = [
+    ("float64", ["momentum", "everything", "auto sgd", "raise", "rates"], [(0,), (3, 2), (1003,)])
+]
+
+
 @cache
 def told(ranks, device="cpu"):
     """What each rank has to tell; that parts are stepped as the whole, it has seen itself."""
@@ -81,3 +87,30 @@ def test_copies_and_other_optimizers_go_on_with_all_ranks(ranks):
 def test_no_step_allocates_an_array():
     for most in run(programs.steps_allocate_nothing, 2):
         assert max(most.values()) < 16_384, most  # the smallest array would have 200,000 bytes
+
+
+def test_parts_on_the_numpy_backend():
+    kinds = [("float64", NAMES, [(3, 2), (103,)]), ("complex64", OF_COMPLEX, [(43, 3)])]
+    first, *others = run(programs.everything, 3, "numpy", kinds)
+    assert [{**each, "norms": None} for each in others] == [{**first, "norms": None}] * 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("ranks", "transport"), [(2, "nccl"), (3, "mpi")])
+def test_parts_on_gpus(ranks, transport):
+    device = f"gpu by {transport}"
+    first, *others = run(programs.everything, ranks, device, KINDS_ON_GPU, gpu=True, timeout=400)
+    for other in others:
+        assert {**other, "norms": None} == {**first, "norms": None}
+    assert all(error is None or "of rank 1" in error or "of rank 2" in error for error in first["refusals"])
+
+
+@pytest.mark.gpu
+def test_what_ranks_tell_each_other_is_not_captured():
+    for plain, clipped, found, groups in run(programs.captures, 2, "gpu by nccl", gpu=True):
+        assert plain == (3, None)
+        for steps, refusal in (clipped, found):
+            assert steps == 1
+            assert "the ranks tell each other the norm, or the sums of a found rate" in refusal
+        assert groups[0] == 1
+        assert "one clip_norm of ranks" in groups[1]

@@ -16,7 +16,7 @@ from gpuprop.backends.base import Backend, Capturing, Mode, at_once
 from gpuprop.backends.checks import checked, compute_dtype, dtypes_of, real_dtype
 from gpuprop.backends.gpu import graphs
 from gpuprop.backends.gpu.cuda import cupy_with_a_device
-from gpuprop.backends.gpu.kernels import passes, reductions
+from gpuprop.backends.gpu.kernels import finding, passes, reductions
 from gpuprop.backends.gpu.kernels.elementwise import elementwise_kernel
 from gpuprop.backends.gpu.kernels.wide import THREADS, elements_a_thread, wide_kernel
 from gpuprop.backends.gpu.layouts import at_a_glance, misalignment
@@ -28,6 +28,11 @@ class GPUBackend(CuPyArrays, Backend):
     """Steps on the array's own device and that device's current stream."""
 
     name = "gpu"
+
+    @property
+    def _gather(self) -> Any:
+        """What gives the few numbers of each rank, where arrays are parts."""
+        return self.comm and self.comm.gather
 
     def __init__(self) -> None:
         self.xp = cupy_with_a_device()
@@ -201,7 +206,7 @@ class GPUBackend(CuPyArrays, Backend):
                 return self.xp.empty(count, np.float64)
 
         with grads[0].device:
-            return reductions.clip_scales(grads, clip_norm, signs, terms, workspaces, empty)
+            return reductions.clip_scales(grads, clip_norm, signs, terms, workspaces, empty, self._gather)
 
     def find_rate(
         self, grad: Any, last: Any, tuning: Any, step: Any, sign: float, whole: int, momentum: float,
@@ -211,8 +216,8 @@ class GPUBackend(CuPyArrays, Backend):
         with grad.device, graphs.unrestricted() if is_recorded else nullcontext():
             if not is_recorded and self._captures():
                 raise Capturing
-            return reductions.find_rate(
-                grad, last, tuning, step, sign, whole, momentum, per_gradient, workspace
+            return finding.find_rate(
+                grad, last, tuning, step, sign, whole, momentum, per_gradient, workspace, self._gather
             )
 
 

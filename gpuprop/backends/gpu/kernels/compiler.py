@@ -16,14 +16,9 @@ from gpuprop.backends.base import Mode
 from gpuprop.backends.checks import compute_dtype, dtypes_of, real_dtype
 from gpuprop.backends.gpu.graphs import fetch_kernel
 from gpuprop.backends.gpu.kernels.elementwise import COMPILER_OPTIONS, compute_name, elementwise_kernel
+from gpuprop.backends.gpu.kernels.finding import law_kernel, products_kernel
 from gpuprop.backends.gpu.kernels.machine_code import Kernel, disassemble
-from gpuprop.backends.gpu.kernels.reductions import (
-    TERMS,
-    clip_kernel,
-    law_kernel,
-    products_kernel,
-    sum_kernel,
-)
+from gpuprop.backends.gpu.kernels.reductions import TERMS, clip_kernel, rows_kernel, sum_kernel
 from gpuprop.rules import Rule
 
 #: Compute capabilities, times ten: V100, T4, A100, RTX 30, RTX 40, H100, B200, RTX 50.
@@ -193,6 +188,7 @@ def other_sources(dtype: str) -> dict[str, str]:
     compute = compute_name(dtype)
     kernels = [*(sum_kernel(dtype, term) for term in TERMS), clip_kernel(), products_kernel(dtype)]
     kernels += [law_kernel(compute), law_kernel(compute, on_device=True), fetch_kernel(compute)]
+    kernels += [rows_kernel(), law_kernel(compute, of_ranks=True)]
     sources = {}
     for kernel in kernels:
         inputs, outputs = kernel.params[: kernel.nin], kernel.params[kernel.nin : kernel.nargs]

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.backends.gpu.kernels.elementwise import COMPILER_OPTIONS, PREAMBLE, REAL, body, compute_name
-from gpuprop.rules import LAW
+from gpuprop.backends.gpu.kernels.elementwise import COMPILER_OPTIONS, PREAMBLE, REAL, compute_name
 
 #: Of a block, and how many blocks there are: together what the largest GPU can hold at a time.
 THREADS, MOST_BLOCKS = 256, 1024
@@ -65,6 +64,8 @@ class Workspace(SimpleNamespace):
             },
             found=cupy.empty(1, compute),
             damped=cupy.empty(1, compute),
+            #: What a rank lets the others know.
+            known=cupy.empty(5, np.float64),
         )
 
     def blocks_of(self, array: Any) -> int:
@@ -74,9 +75,12 @@ class Workspace(SimpleNamespace):
 
 def clip_scales(
     grads: Sequence[Any], clip_norm: float, signs: Sequence[float], terms: Sequence[str],
-    workspaces: Sequence[Any], empty: Any,
+    workspaces: Sequence[Any], empty: Any, gather: Any = None,
 ) -> list[Any]:  # fmt: skip
-    """As `Backend.clip_scales`; `empty` makes room for the sums of arrays that were never together."""
+    """As `Backend.clip_scales`; `empty` makes room for the sums of arrays that were never together.
+
+    Of parts, `gather` gives what each rank has.
+    """
     space = workspaces[0]
     counts = [each.blocks_of(grad) for each, grad in zip(workspaces, grads, strict=True)]
     together, sums, first = sum(counts), space.sums, 0
@@ -85,37 +89,28 @@ def clip_scales(
         space.joint[together] = sums
     for grad, term, count in zip(grads, terms, counts, strict=True):
         kernel = sum_kernel(grad.dtype.name, term)
-        kernel(_flat(grad), grad.size, first, sums, size=count * THREADS, block_size=THREADS)
+        kernel(flat(grad), grad.size, first, sums, size=count * THREADS, block_size=THREADS)
         first += count
+    if gather is not None:
+        sums = gather(sum_up(space, sums, 1, together, together)[:1])
+        together = sums.size
     clip_kernel()(sums, together, clip_norm, *space.factors.values(), **ONE_BLOCK)
     return [
         space.scales[compute_name(grad.dtype.name), sign] for grad, sign in zip(grads, signs, strict=True)
     ]
 
 
-def find_rate(
-    grad: Any, last: Any, tuning: Any, step: Any, sign: float, whole: int, momentum: float,
-    per_gradient: bool, space: Any,
-) -> tuple[Any, Any]:  # fmt: skip
-    """As `Backend.find_rate`; `step` is a number, or an array on the device that begins with it."""
-    count, on_device = space.blocks_of(grad), not isinstance(step, int)
-    products_kernel(grad.dtype.name)(
-        _flat(grad), _flat(last), grad.size, space.blocks, space.sums,
-        size=count * THREADS, block_size=THREADS,
-    )  # fmt: skip
-    law_kernel(space.found.dtype.name, on_device)(
-        space.sums, count, space.blocks, step if on_device else step % 2, sign,
-        max(grad.size, 1), grad.size / max(whole, 1), momentum, float(per_gradient),
-        tuning, space.found, space.damped, **ONE_BLOCK,
-    )  # fmt: skip
-    return space.found, space.damped
+def sum_up(space: Any, sums: Any, rows: int, count: int, length: int, *numbers: int) -> Any:
+    """The sum of each of several rows, behind them two numbers: what a rank lets the others know."""
+    rows_kernel()(sums, rows, count, length, *(numbers or (0, 0)), space.known, **ONE_BLOCK)
+    return space.known
 
 
-def _flat(array: Any) -> Any:
+def flat(array: Any) -> Any:
     return array.reshape(-1) if array.flags.c_contiguous else array
 
 
-def _kernel(inputs: str, outputs: str, operation: str, name: str) -> Any:
+def kernel_of_blocks(inputs: str, outputs: str, operation: str, name: str) -> Any:
     """Of whole blocks of `THREADS`, each of whose threads goes once through the operation."""
     import cupy
 
@@ -131,7 +126,7 @@ def sum_kernel(dtype: str, term: str) -> Any:
 
     Neighbouring threads read neighbouring elements, whatever the number of sums.
     """
-    return _kernel(
+    return kernel_of_blocks(
         f"raw {dtype} array, int64 size, int64 first",
         "raw float64 sums",
         f"""
@@ -149,9 +144,28 @@ def sum_kernel(dtype: str, term: str) -> Any:
 
 
 @cache
+def rows_kernel() -> Any:
+    """(rows of sums, how many rows, of how many, how far apart, two numbers) to sums, and the numbers."""
+    return kernel_of_blocks(
+        "raw float64 sums, int64 rows, int64 count, int64 length, float64 one, float64 other",
+        "raw float64 known",
+        f"""
+        for (ptrdiff_t row = 0; row < rows; row++) {{
+            double total = 0;
+            for (ptrdiff_t j = i; j < count; j += {THREADS}) total += sums[row * length + j];
+            total = sum_of_block(total);
+            if (threadIdx.x == 0) known[row] = total;
+        }}
+        if (threadIdx.x == 0) known[rows] = one, known[rows + 1] = other;
+        """,
+        "gpuprop_rows",
+    )
+
+
+@cache
 def clip_kernel() -> Any:
     """(sums of squares, their number, clip_norm) to the factor that brings the norm to that, and minus it."""
-    return _kernel(
+    return kernel_of_blocks(
         "raw float64 sums, int64 count, float64 clip_norm",
         "raw float32 singles, raw float64 doubles",
         f"""
@@ -165,64 +179,4 @@ def clip_kernel() -> Any:
         }}
         """,
         "gpuprop_clip",
-    )
-
-
-@cache
-def products_kernel(dtype: str) -> Any:
-    """(two arrays, their size, the length of a row) to sums of products, of their moduli, and of squares.
-
-    Three rows of them, a sum for each block; what is not finite is left out.
-    """
-    real = REAL[compute_name(dtype)]
-    return _kernel(
-        f"raw {dtype} one, raw {dtype} other, int64 size, int64 length",
-        "raw float64 sums",
-        f"""
-        double products = 0, sizes = 0, squares = 0;
-        #pragma unroll 4
-        for (ptrdiff_t j = i; j < size; j += _ind.size()) {{
-            const double a = ({real})one[j], b = ({real})other[j];
-            const double product = isfinite(a * b) ? a * b : 0.0;
-            products += product;
-            sizes += fabs(product);
-            squares += isfinite(a * a) ? a * a : 0.0;
-        }}
-        products = sum_of_block(products), sizes = sum_of_block(sizes), squares = sum_of_block(squares);
-        if (threadIdx.x == 0) {{
-            const ptrdiff_t block = blockIdx.x;
-            sums[block] = products, sums[length + block] = sizes, sums[2 * length + block] = squares;
-        }}
-        """,
-        f"gpuprop_products_{dtype}",
-    )
-
-
-@cache
-def law_kernel(dtype: str, on_device: bool = False) -> Any:
-    """`LAW` for three rows of sums and the two rows of a tuning, to what is found, in numbers of `dtype`.
-
-    The row that is read is given, or is that of the steps which are counted on the device.
-    """
-    old, new = "tuning[3 * row + {}]", "tuning[3 * (1 - row) + {}]"
-    place = {"products": "(sign * products)", "sizes": "sizes", "squares": "squares"}
-    place |= {name: old.format(i) for i, name in enumerate(LAW.reads[3:])}
-    place |= {name: new.format(i) for i, name in enumerate(LAW.writes[:3])}
-    place |= {name: f"{name}[0]" for name in LAW.writes[3:]}
-    return _kernel(
-        f"raw float64 sums, int64 count, int64 length, {'raw uint64 step' if on_device else 'int64 row'}, "
-        "float64 sign, " + ", ".join(f"float64 scalar_{name}" for name in LAW.scalars),
-        f"raw float64 tuning, raw {dtype} found, raw {dtype} damped",
-        f"""
-        double products = 0, sizes = 0, squares = 0;
-        for (ptrdiff_t j = i; j < count; j += {THREADS}) {{
-            products += sums[j], sizes += sums[length + j], squares += sums[2 * length + j];
-        }}
-        products = sum_of_block(products), sizes = sum_of_block(sizes), squares = sum_of_block(squares);
-        {"const ptrdiff_t row = step[0] % 2;" if on_device else ""}
-        if (threadIdx.x == 0) {{
-            {body(LAW, "float64", "plain", element=place.__getitem__)}
-        }}
-        """,
-        f"gpuprop_law_{dtype}{'_of_step' * on_device}",
     )
