@@ -257,7 +257,7 @@ def of_a_loaded_state(device):
 
 
 def captures(device):
-    """What becomes of steps that are captured into a graph, and launched twice: the count, and the refusal."""
+    """Of steps that are captured into a graph, which is launched twice: the count, and the refusal."""
     import cupy
 
     comm, backend = ranks(device)
