@@ -7,12 +7,15 @@ description in JSON (the rule's name, hyperparameters, step, backend; of each ar
 CRC-32), and the CRC-32 of the header, in which all of this stands. Of a hyperparameter that is code, such
 as a function, there is the name.
 
-Start with ``state.py``. This room may import ``optimizers``, ``backends``, ``schedules``,
+What several ranks have saved is a file for each, and an index of them: see ``parts``.
+
+Start with ``saving.py``. This room may import ``arguments``, ``optimizers``, ``backends``, ``schedules``,
 ``rules`` and ``version``; only ``container.py`` imports the library safetensors.
 """
 
 from __future__ import annotations
 
-from gpuprop.checkpoint.state import load_state, save
+from gpuprop.checkpoint.loading import load_state
+from gpuprop.checkpoint.saving import save
 
 __all__ = ["load_state", "save"]

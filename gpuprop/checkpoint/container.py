@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
 
 from gpuprop.checkpoint.replacement import open_regular
 from gpuprop.version import __version__
 
 FORMAT = 1
+#: Of the index of several such files, each of which is a rank's: no tensors, and a description of all.
+INDEX = 2
 #: The checksum of nothing, in the place of one that is not known yet.
 UNKNOWN = "00000000"
+_FORMATS = (str(FORMAT), str(INDEX))
 _CHECKSUM = '"gpuprop.crc32":"%s"'
 
 #: What safetensors calls each type.
@@ -30,7 +34,7 @@ def checksum(data: Any, before: str = UNKNOWN) -> str:
     return f"{zlib.crc32(data, int(before, 16)):08x}"
 
 
-def header_of(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> bytes:
+def header_of(description: Mapping[str, Any], tensors: Mapping[str, Any], kind: int = FORMAT) -> bytes:
     """Eight bytes of length, and JSON: https://github.com/safetensors/safetensors#format.
 
     Its length does not depend on the checksums. The writer of safetensors itself would need all arrays
@@ -38,7 +42,7 @@ def header_of(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> byt
     name of its own.
     """
     metadata = {
-        "gpuprop.format": str(FORMAT),
+        "gpuprop.format": str(kind),
         "gpuprop.version": __version__,
         "gpuprop.description": json.dumps(description),
         "gpuprop.crc32": UNKNOWN,
@@ -84,6 +88,34 @@ def read(path: str) -> tuple[dict[str, str], Any]:
     return metadata, tensors
 
 
+@contextmanager
+def data_of(path: str, mark: str) -> Iterator[tuple[IO[bytes], dict[str, int]]]:
+    """A file that was `read` before, and where in it each tensor begins.
+
+    To read some rows through safetensors 0.8 is to read the tensor.
+    """
+    with open_regular(path, "rb", "loaded from") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if header.pop("__metadata__")["gpuprop.crc32"] != mark:
+            raise OSError(f"{path} was replaced while it was read; load it again")
+        yield file, {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items()}
+
+
+def is_index(path: str) -> bool:
+    """Whether a file of `State.save` is the index of several, by its first bytes."""
+    try:
+        with open_regular(path, "rb", "loaded from") as file:
+            return b'{"__metadata__":{"gpuprop.format":"%d",' % INDEX in file.read(64)
+    except (OSError, ValueError):
+        return False
+
+
+def mark_of(header: bytes) -> str:
+    """The checksum in a header, which tells its file from others: those of its arrays are in it."""
+    return json.loads(header[8:])["__metadata__"]["gpuprop.crc32"]
+
+
 def _open(path: str) -> tuple[bytes, Any]:
     """The header of a file, and its tensors."""
     from safetensors import safe_open
@@ -104,13 +136,13 @@ def _check(path: str, found: bytes, metadata: Mapping[str, str]) -> None:
         raise ValueError(f"{path} is a safetensors file of another program; it must be one of State.save")
     number, told = metadata.get("gpuprop.format", ""), metadata.get("gpuprop.crc32", "")
     if checksum(_with_checksum(found, told, UNKNOWN)) != told:
-        newer = "" if number == str(FORMAT) else ", or was written by a newer gpuprop"
+        newer = "" if number in _FORMATS else ", or was written by a newer gpuprop"
         raise ValueError(f"{path} is damaged in its header{newer}; load another copy")
-    if number != str(FORMAT):
+    if number not in _FORMATS:
         version = metadata.get("gpuprop.version", "")
         raise ValueError(
             f"{path} was written by gpuprop {version:.40} in format {number:.40}; this is "
-            f"gpuprop {__version__}, which reads up to format {FORMAT}; "
+            f"gpuprop {__version__}, which reads up to format {INDEX}; "
             "mend: python -m pip install --upgrade gpuprop"
         )
 

@@ -30,23 +30,29 @@ def understanding(path: str, metadata: Mapping[str, str], what: str) -> Iterator
 
 
 def contents_of(metadata: Mapping[str, str], tensors: Any) -> dict[str, Any]:
-    """The description of a file, which fits to its tensors.
+    """The description of a file, which fits to its tensors, with the ``shape`` of each array.
 
     Raises
     ------
     What `understanding` is for
         It is none.
     """
+    description = described(metadata)
+    if set(description["arrays"]) != set(tensors.keys()):
+        raise ValueError("the arrays are others than those described")
+    for name, layout in description["arrays"].items():
+        _check_layout(name, layout, tensors.get_slice(name), description)
+    return description
+
+
+def described(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The description of a file, right in what it says of all but the arrays."""
     text = metadata["gpuprop.description"]
     description = json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_number)
     if "groups" in description:
         _check_groups(description)
     for part in parts_in(description).values():
         _check_part(part)
-    if set(description["arrays"]) != set(tensors.keys()):
-        raise ValueError("the arrays are others than those described")
-    for name, layout in description["arrays"].items():
-        _check_layout(name, layout, tensors.get_slice(name), description)
     return description
 
 
@@ -108,6 +114,23 @@ def _check_count(name: str, value: Any) -> None:
 
 
 def _check_layout(name: str, layout: Any, tensor: Any, description: Mapping[str, Any]) -> None:
+    check_layout(name, layout, description)
+    dtype, shape = layout["dtype"], tensor.get_shape()
+    if dtype.startswith("complex"):
+        *shape, pair = shape
+        if pair != 2:
+            raise ValueError(f"{name} has no pairs of real and imaginary parts")
+    if tensor.get_dtype() != CODES[dtype]:
+        raise ValueError(f"{name} is {dtype} and has {tensor.get_dtype()}")
+    if len(layout["axes"]) != len(shape):
+        raise ValueError(f"{name} has the axes {layout['axes']!r}")
+    if not isinstance(layout["crc32"], str):
+        raise TypeError(f"{name} is crc32: {layout['crc32']!r}")
+    layout["shape"] = [shape[layout["axes"].index(axis)] for axis in range(len(shape))]
+
+
+def check_layout(name: str, layout: Any, description: Mapping[str, Any]) -> None:
+    """Refuse what is said of an array of no state that is described, or with axes that none has."""
     kind, _, own_name = name.partition(".")
     if kind != "extras" and "groups" in description:
         number, _, own_name = own_name.partition(".")
@@ -115,18 +138,14 @@ def _check_layout(name: str, layout: Any, tensor: Any, description: Mapping[str,
             raise ValueError(f"{name!r} is of no group")
     if kind not in ("state", "extras", "optimizer") or (kind == "state" and not own_name.isidentifier()):
         raise ValueError(f"{name!r} is no name of an array")
-    dtype, axes, shape = layout["dtype"], layout["axes"], tensor.get_shape()
-    if dtype.startswith("complex"):
-        *shape, pair = shape
-        if pair != 2:
-            raise ValueError(f"{name} has no pairs of real and imaginary parts")
-    if tensor.get_dtype() != CODES[dtype]:
-        raise ValueError(f"{name} is {dtype} and has {tensor.get_dtype()}")
+    dtype, axes = layout["dtype"], layout["axes"]
+    if dtype not in CODES:
+        raise ValueError(f"{name} is {dtype!r}")
     whole = isinstance(axes, list) and all(type(axis) is int for axis in axes)
-    if not whole or sorted(axes) != list(range(len(shape))):
+    if not whole or sorted(axes) != list(range(len(axes))):
         raise ValueError(f"{name} has the axes {axes!r}")
-    if not isinstance(layout["on_device"], bool) or not isinstance(layout["crc32"], str):
-        raise TypeError(f"{name} is on_device: {layout['on_device']!r}, crc32: {layout['crc32']!r}")
+    if not isinstance(layout["on_device"], bool):
+        raise TypeError(f"{name} is on_device: {layout['on_device']!r}")
 
 
 def _number(text: str) -> float:

@@ -1,4 +1,4 @@
-"""What a file of a state holds, from its header alone."""
+"""What a file of a state holds, from its header alone; of parts, from their index."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gpuprop.checkpoint.container import read
-from gpuprop.checkpoint.contents import contents_of, parts_in, understanding
+from gpuprop.checkpoint.contents import parts_in, understanding
 from gpuprop.checkpoint.description import KINDS
+from gpuprop.checkpoint.parts.index import Index
 
 
 def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
@@ -23,14 +23,18 @@ def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
         As `load_state`, but for damage in the arrays.
     """
     path = os.fsdecode(path)
-    metadata, tensors = read(path)
+    index = Index.read(path)
+    metadata, description = index.metadata, index.description
     with understanding(path, metadata, "a description"):
-        description = contents_of(metadata, tensors)
         parts = parts_in(description)
         names = description.get("names", [""])
         unknown = {"code": {"name": "unknown"}}
         said = [_text(part["optimizer"] or unknown, prefix) for prefix, part in parts.items()]
     yield f"{path}: {os.path.getsize(path):,} bytes"
+    if "parts" in description:
+        sizes = [os.path.getsize(file) for file in index.files if os.path.exists(file)]
+        there = "" if len(sizes) == len(index.files) else f", of which {len(index.files) - len(sizes)} are missing"
+        yield f"the index of {len(index.files)} parts, {index.files[0]} ...{there}: {sum(sizes):,} bytes"
     yield f"written by gpuprop {metadata.get('gpuprop.version')}, in format {metadata['gpuprop.format']}"
     if "names" in description:
         yield f"groups of {len(parts)}, step: {description['step']}, clip_norm: {description['clip_norm']}"
@@ -42,8 +46,7 @@ def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
         yield f"{of}step: {part['step']}, elements skipped: {part['skipped']}{scale}"
         yield f"{of}backend: {part['backend']}"
     for name, layout in description["arrays"].items():
-        stored = tensors.get_slice(name).get_shape()
-        shape = tuple(stored[layout["axes"].index(axis)] for axis in range(len(layout["axes"])))
+        shape = tuple(layout["shape"])
         itemsize = 2 if layout["dtype"] == "bfloat16" else np.dtype(layout["dtype"]).itemsize
         yield f"  {name}: {layout['dtype']} of shape {shape}, {itemsize * math.prod(shape):,} bytes"
 

@@ -53,10 +53,19 @@ def blocks(backend: Backend, array: Any, layout: Mapping[str, Any]) -> Iterator[
         yield block.tobytes()
 
 
+def complex_of(tensor: np.ndarray, layout: Mapping[str, Any]) -> np.ndarray:
+    """The complex numbers whose pairs a tensor is, where it is of such."""
+    if not layout["dtype"].startswith("complex"):
+        return tensor
+    return tensor.reshape(-1).view(layout["dtype"]).reshape(tensor.shape[:-1])
+
+
+def in_order(tensor: Any, layout: Mapping[str, Any]) -> Any:
+    """A view with the array's own order of axes."""
+    axes = layout["axes"]
+    return tensor.transpose(sorted(range(len(axes)), key=axes.__getitem__))
+
+
 def restored(backend: Backend, tensor: np.ndarray, layout: Mapping[str, Any]) -> Any:
     """The array that had this layout, where it was: on the backend's device or on the host."""
-    if layout["dtype"].startswith("complex"):
-        tensor = tensor.reshape(-1).view(layout["dtype"]).reshape(tensor.shape[:-1])
-    axes = layout["axes"]
-    placed = backend.asarray(tensor) if layout["on_device"] else tensor
-    return placed.transpose(sorted(range(len(axes)), key=axes.__getitem__))
+    return in_order(backend.asarray(tensor) if layout["on_device"] else tensor, layout)

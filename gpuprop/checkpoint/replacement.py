@@ -22,23 +22,43 @@ def replacing(path: str | bytes | os.PathLike[str]) -> Iterator[BinaryIO]:
         `path` is no regular file.
     """
     target = os.path.realpath(os.fsdecode(path))
-    old = _status_of_writable(target)
-    directory = os.path.dirname(target)
-    temporary = os.path.join(directory, f".gpuprop-{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(os.path.dirname(target), f".gpuprop-{secrets.token_hex(8)}.tmp")
+    with _new(temporary, target, os.fspath(path), target) as file:
+        yield file
+
+
+@contextmanager
+def beside(new: str, target: str) -> Iterator[BinaryIO]:
+    """A new file on the disk, for those who may use `target`, of which it will be a part.
+
+    Raises
+    ------
+    OSError, ValueError
+        It cannot be written, and is not there; or `target` could not be replaced.
+    """
+    with _new(new, target, new) as file:
+        yield file
+
+
+@contextmanager
+def _new(path: str, like: str, told: str | bytes, becomes: str | None = None) -> Iterator[BinaryIO]:
+    old = _status_of_writable(like)
     try:
-        with open(temporary, "xb") as file:
+        with open(path, "xb") as file:
             if old is not None:
-                _inherit(temporary, target, old)
+                _inherit(path, like, old)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        if becomes is not None:
+            os.replace(path, becomes)
     except BaseException as error:
         with suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(path)
         if isinstance(error, OSError):
-            error.filename = os.fspath(path)
+            error.filename = told
         raise
+    directory = os.path.dirname(path)
     # Windows and some file systems cannot; there the new name reaches the disk in its own time.
     with suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
