@@ -65,7 +65,7 @@ def test_the_table_has_nothing_that_is_not_used():
         ("backends/gpu/backend.py", "def late(self):\n    return self.xp._core"),
         ("helpers.py", "import math"),
         ("zoo/lion.py", "from gpuprop.rules import Rule"),
-        ("checkpoint/state.py", "import safetensors.numpy"),
+        ("checkpoint/loading.py", "import safetensors.numpy"),
         ("backends/foreign.py", "import torch"),
         ("backends/gpu/kernels/elementwise.py", "from cupy._core import _kernel"),
         ("backends/__init__.py", "def late():\n    from cupy import ndarray"),

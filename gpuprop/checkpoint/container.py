@@ -34,7 +34,7 @@ def checksum(data: Any, before: str = UNKNOWN) -> str:
     return f"{zlib.crc32(data, int(before, 16)):08x}"
 
 
-def header_of(description: Mapping[str, Any], tensors: Mapping[str, Any], kind: int = FORMAT) -> bytes:
+def header_of(description: Mapping[str, Any], tensors: Mapping[str, Any], kind: int | None = None) -> bytes:
     """Eight bytes of length, and JSON: https://github.com/safetensors/safetensors#format.
 
     Its length does not depend on the checksums. The writer of safetensors itself would need all arrays
@@ -42,7 +42,7 @@ def header_of(description: Mapping[str, Any], tensors: Mapping[str, Any], kind: 
     name of its own.
     """
     metadata = {
-        "gpuprop.format": str(kind),
+        "gpuprop.format": str(kind or FORMAT),
         "gpuprop.version": __version__,
         "gpuprop.description": json.dumps(description),
         "gpuprop.crc32": UNKNOWN,

@@ -33,7 +33,11 @@ def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
     yield f"{path}: {os.path.getsize(path):,} bytes"
     if "parts" in description:
         sizes = [os.path.getsize(file) for file in index.files if os.path.exists(file)]
-        there = "" if len(sizes) == len(index.files) else f", of which {len(index.files) - len(sizes)} are missing"
+        there = (
+            ""
+            if len(sizes) == len(index.files)
+            else f", of which {len(index.files) - len(sizes)} are missing"
+        )
         yield f"the index of {len(index.files)} parts, {index.files[0]} ...{there}: {sum(sizes):,} bytes"
     yield f"written by gpuprop {metadata.get('gpuprop.version')}, in format {metadata['gpuprop.format']}"
     if "names" in description:

@@ -73,15 +73,20 @@ def load_state(
         raise TypeError(f"backend is {backend!r}; it must be one that select_backend gave")
     path, comm, former = os.fsdecode(path), check.ranks(comm), None
     while True:
-        index, found = by_first(comm, lambda: Index.read(path)), []
+        index = by_first(comm, lambda: Index.read(path))
         try:
-            given = by_all(comm, lambda: checked_part(path, index.description, part))
-            by_all(comm, lambda: found.append(_loaded(index, given, backend, comm)))
-            return found[0]
+            return _loaded_by_all(index, backend, comm, part)
         except PartLost:  # where another save has put an index of new parts in its place
             if former == index:
                 raise
             former = index
+
+
+def _loaded_by_all(index: Index, backend: Backend | None, comm: Any, part: Any) -> Any:
+    given = by_all(comm, lambda: checked_part(index.path, index.description, part))
+    found: list[Any] = []
+    by_all(comm, lambda: found.append(_loaded(index, given, backend, comm)))
+    return found[0]
 
 
 def _loaded(index: Index, given: list[dict[str, slice]], backend: Backend | None, comm: Any) -> Any:

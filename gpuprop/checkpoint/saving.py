@@ -51,7 +51,9 @@ def _save_parts(comm: Any, state: State | GroupsState, path: str, arrays: Mappin
 
     def write() -> tuple[str, dict[str, Any]]:
         if path != given:
-            raise ValueError(f"rank {comm.rank} saves to {path} and rank 0 to {given}; all must name one path")
+            raise ValueError(
+                f"rank {comm.rank} saves to {path} and rank 0 to {given}; all must name one path"
+            )
         content = _content_of(state, arrays)
         with beside(own, target) as file:
             mark = mark_of(_write(file, content))

@@ -77,7 +77,7 @@ def test_any_damaged_run_of_bytes_is_an_error(whole_file, data):
 
 def test_a_damaged_format_may_be_a_newer_one(whole_file):
     content, path = whole_file
-    path.write_bytes(content.replace(b'"gpuprop.format":"1"', b'"gpuprop.format":"2"'))
+    path.write_bytes(content.replace(b'"gpuprop.format":"1"', b'"gpuprop.format":"3"'))
     with pytest.raises(ValueError, match="is damaged in its header, or was written by a newer gpuprop"):
         load_state(path)
 
@@ -135,12 +135,12 @@ def test_what_is_no_file_is_an_error_of_the_system(tmp_path):
 def test_a_newer_file_says_what_to_do(tmp_path, monkeypatch):
     state, _ = small_state()
     with monkeypatch.context() as future:
-        future.setattr(container, "FORMAT", 2)
+        future.setattr(container, "FORMAT", 3)
         future.setattr("gpuprop.checkpoint.container.__version__", "9.8.7")
         state.save(tmp_path / "state")
     with pytest.raises(
         ValueError,
-        match=rf"was written by gpuprop 9\.8\.7 in format 2; this is gpuprop {gpuprop.__version__}, which "
-        "reads up to format 1; mend: python -m pip install --upgrade gpuprop",
+        match=rf"was written by gpuprop 9\.8\.7 in format 3; this is gpuprop {gpuprop.__version__}, which "
+        "reads up to format 2; mend: python -m pip install --upgrade gpuprop",
     ):
         load_state(tmp_path / "state")

@@ -9,7 +9,7 @@ import pytest
 from saved_states import small_state
 
 from gpuprop import Rule, RuleOptimizer, load_state, select_backend
-from gpuprop.checkpoint import state as saving
+from gpuprop.checkpoint import saving
 from gpuprop.checkpoint.container import checksum
 
 REFUSED = "the state was stepped while it was saved, or a step of it is under way or was cut short"

@@ -19,7 +19,7 @@ from saved_states import (
 
 import gpuprop
 from gpuprop import RMSProp, load_state
-from gpuprop.checkpoint import state as states
+from gpuprop.checkpoint import loading
 
 HERE = Path(__file__).parent
 
@@ -120,7 +120,7 @@ def test_a_state_whose_device_is_gone_says_how_to_load_it(tmp_path, monkeypatch)
     state, x = small_state()
     state.save(tmp_path / "state", x=x)
     with monkeypatch.context() as patch:
-        patch.setattr(states, "select_backend", unavailable)
+        patch.setattr(loading, "select_backend", unavailable)
         with pytest.raises(
             gpuprop.DeviceUnavailableError, match=r"'numpy': .*buy one; or load it elsewhere: "
         ):

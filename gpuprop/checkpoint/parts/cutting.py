@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from gpuprop.checkpoint.contents import parts_in, prefix_of
 
 #: What `minimize` says of a run, which is rank 0's: its checks may happen to be as many as a part's rows.
@@ -38,7 +40,7 @@ def whole_of(descriptions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return whole | {"skipped": _skipped(descriptions)}
 
 
-def parameter_rows(description: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, list[int]]:
+def parameter_rows(description: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, Any]:
     """How many rows the parameters have in each part, by the groups' names, where it is known.
 
     `rows` is of all arrays, with None for those that have none. Where neither a state nor its optimizer has
@@ -70,7 +72,7 @@ def rows_to_read(description: Mapping[str, Any], comm: Any, given: Sequence[Mapp
         group = next((g for g in alike if name.endswith(f".{g}")), alike[0] if alike else None)
         total = sum(rows[name])
         even = [slice(0, total)] if comm is None else [comm.cut(total, rank) for rank in range(comm.size)]
-        return [wanted.get(group, each) for wanted, each in zip(given, even, strict=True)]
+        return [wanted.get(group or "", each) for wanted, each in zip(given, even, strict=True)]
 
     return cache(of)
 
@@ -86,21 +88,28 @@ def checked_part(path: str, description: Mapping[str, Any], part: Any) -> dict[s
     rows = {name: layout["rows"] for name, layout in description["arrays"].items()}
     names, known, found = description.get("names"), parameter_rows(description, rows), {}
     if part is not None and names is not None and not (isinstance(part, Mapping) and {*part} <= {*names}):
-        raise TypeError(f"part is {part!r}; of groups it must be a dictionary of slices, by {', '.join(names)}")
+        raise TypeError(
+            f"part is {part!r}; of groups it must be a dictionary of slices, by {', '.join(names)}"
+        )
     for name, each in ({} if part is None else {"": part} if names is None else part).items():
         if name not in known:
-            raise ValueError(f"part is {part!r}, and nothing in {path} tells how many rows the parameters have")
+            raise ValueError(
+                f"part is {part!r}, and nothing in {path} tells how many rows the parameters have"
+            )
         total = sum(known[name])
-        low, high = (each.start or 0, each.stop) if isinstance(each, slice) else (None, None)
-        high = total if isinstance(each, slice) and high is None else high
-        is_whole = type(low) is type(high) is int and each.step in (None, 1)
-        if not (is_whole and 0 <= low <= high <= total):
+        is_plain = isinstance(each, slice) and each.step in (None, 1)
+        low, high = (each.start or 0, total if each.stop is None else each.stop) if is_plain else (0, -1)
+        if not (
+            isinstance(low, (int, np.integer))
+            and isinstance(high, (int, np.integer))
+            and 0 <= low <= high <= total
+        ):
             raise ValueError(f"part is {each!r}; it must be a slice(low, high) of the {total} rows in {path}")
-        found[name] = slice(low, high)
+        found[name] = slice(int(low), int(high))
     return found
 
 
-def _whole(name: str, layouts: list[dict[str, Any]], lengths: Iterable[list[int]]) -> dict[str, Any]:
+def _whole(name: str, layouts: list[dict[str, Any]], lengths: Iterable[list[int] | None]) -> dict[str, Any]:
     rows = _rows(layouts)
     kinds = {(layout["dtype"], *layout["shape"], layout["crc32"]) for layout in layouts}
     is_cut = len(kinds) > 1 or not name.startswith("extras.") or rows in lengths
@@ -109,8 +118,8 @@ def _whole(name: str, layouts: list[dict[str, Any]], lengths: Iterable[list[int]
     if rows is None or len({(layout["dtype"], *layout["shape"][1:]) for layout in layouts}) > 1:
         told = sorted({f"{layout['dtype']} of shape {tuple(layout['shape'])}" for layout in layouts})
         raise ValueError(
-            f"{name.removeprefix('extras.')} is {' and '.join(told):.300} on several ranks, and not the same on "
-            "all; parts must be alike but for the length of their first axis, along which they are put together"
+            f"{name.removeprefix('extras.')} is {' and '.join(told):.300} on several ranks, and not the same "
+            "on all; parts must be alike but for the length of their first axis, along which they are joined"
         )
     largest = max(layouts, key=lambda layout: layout["shape"][0])  # an empty one tells no order of axes
     return {**largest, "shape": [sum(rows), *layouts[0]["shape"][1:]], "rows": rows}
@@ -140,6 +149,6 @@ def _check_common(ours: dict[str, Any], theirs: dict[str, Any], one: str, other:
     if differing:
         key = differing[0]
         raise ValueError(
-            f"{key} is {theirs.get(key)!r:.200} on {one} and {ours.get(key)!r:.200} on {other}; all ranks must "
-            "save one state at the same step, with extras of the same names"
+            f"{key} is {theirs.get(key)!r:.200} on {one} and {ours.get(key)!r:.200} on {other}; all ranks "
+            "must save one state at the same step, with extras of the same names"
         )

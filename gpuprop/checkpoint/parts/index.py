@@ -27,7 +27,8 @@ class Index:
         The files with arrays, and what tells each from others.
     metadata : dict
     description : dict
-        Of the whole: of each array the ``shape``, and the ``rows`` in each file, None where it is in the first.
+        Of the whole: of each array the ``shape``, and the ``rows`` in each file; None of one that is whole in
+        the first.
     """
 
     path: str
@@ -84,7 +85,7 @@ def begin(path: str) -> tuple[str, str]:
 
 
 def former(path: str) -> tuple[str, str]:
-    """The generations of the first parts that a file was an index of, and of its own; two empty texts of no index."""
+    """The generations of the first parts that a file was an index of, and of its own; or two empty texts."""
     if is_index(path):
         with suppress(OSError, ValueError):  # a damaged one
             description = Index.read(path).description

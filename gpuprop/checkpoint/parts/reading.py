@@ -72,7 +72,10 @@ class Reader:
         """Those of this rank among a file's, which are from `begin` to `end` of the whole."""
         _, layout = self._open(number, name)
         everyone = self._rows_of(name)
-        low, high = max(everyone[self._rank].start, begin) - begin, min(everyone[self._rank].stop, end) - begin
+        low, high = (
+            max(everyone[self._rank].start, begin) - begin,
+            min(everyone[self._rank].stop, end) - begin,
+        )
         shape = [layout["shape"][each] for each in layout["axes"]]
         axis, dtype = layout["axes"].index(0), np.dtype(layout["dtype"])
         outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
@@ -119,11 +122,13 @@ class Reader:
                 metadata, tensors = read(path)
             except FileNotFoundError:
                 raise PartLost(
-                    f"{path} is missing, which is part {number} of {len(self.index.files)} of {self.index.path}; "
+                    f"{path} is missing, part {number} of {len(self.index.files)} of {self.index.path}; "
                     "an index and its parts are copied, and moved to another folder, together"
                 ) from None
             if metadata["gpuprop.crc32"] != mark:
-                raise PartLost(f"{path} is not the part of {self.index.path} that was saved with it; load another copy")
+                raise PartLost(
+                    f"{path} is not the part of {self.index.path} that was saved with it; load another copy"
+                )
             with understanding(path, metadata, "a description"):
                 self._opened[number] = tensors, contents_of(metadata, tensors)["arrays"]
         tensors, layouts = self._opened[number]
@@ -131,5 +136,7 @@ class Reader:
         first = [] if whole["rows"] is None else [whole["rows"][number]]
         kind = (whole["dtype"], first + whole["shape"][len(first) :])
         if layout is None or (layout["dtype"], layout["shape"]) != kind:
-            raise ValueError(f"{path} has no {name} like that of {self.index.path}: it is damaged; load another copy")
+            raise ValueError(
+                f"{path} has no {name} like that of {self.index.path}: it is damaged; load another copy"
+            )
         return tensors, layout
