@@ -22,8 +22,7 @@ def test_the_table_has_no_arrow_that_leads_back():
     assert {file for file in rooms.DOORS if "/" in file} == {
         "backends/__init__.py",
         "optimizers/base.py",
-        "optimizers/state/of_groups.py",
-        "optimizers/state/single.py",
+        "optimizers/state/saved.py",
     }
 
 

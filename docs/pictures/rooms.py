@@ -37,8 +37,7 @@ ROOMS: dict[str, set[str]] = {
 DOORS: dict[str, set[str]] = {
     "backends/__init__.py": {"backends/cpu", "backends/gpu"},
     "optimizers/base.py": {"driver"},
-    "optimizers/state/of_groups.py": {"checkpoint"},
-    "optimizers/state/single.py": {"checkpoint"},
+    "optimizers/state/saved.py": {"checkpoint"},
     "__init__.py": set(ROOMS),
     "__main__.py": set(ROOMS),
 }

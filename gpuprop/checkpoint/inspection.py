@@ -33,12 +33,9 @@ def lines_about(path: str | os.PathLike[str]) -> Iterator[str]:
     yield f"{path}: {os.path.getsize(path):,} bytes"
     if "parts" in description:
         sizes = [os.path.getsize(file) for file in index.files if os.path.exists(file)]
-        there = (
-            ""
-            if len(sizes) == len(index.files)
-            else f", of which {len(index.files) - len(sizes)} are missing"
-        )
-        yield f"the index of {len(index.files)} parts, {index.files[0]} ...{there}: {sum(sizes):,} bytes"
+        number, lost = f"{len(index.files)} parts", len(index.files) - len(sizes)
+        number += f", {lost} of them missing" if lost else ""
+        yield f"the index of {number}, {index.files[0]} and so on: {sum(sizes):,} bytes"
     yield f"written by gpuprop {metadata.get('gpuprop.version')}, in format {metadata['gpuprop.format']}"
     if "names" in description:
         yield f"groups of {len(parts)}, step: {description['step']}, clip_norm: {description['clip_norm']}"

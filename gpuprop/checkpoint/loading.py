@@ -76,9 +76,9 @@ def load_state(
         index = by_first(comm, lambda: Index.read(path))
         try:
             return _loaded_by_all(index, backend, comm, part)
-        except PartLost:  # where another save has put an index of new parts in its place
+        except PartLost as error:  # also where another save has put an index of new parts in its place
             if former == index:
-                raise
+                raise ValueError(str(error)) from None
             former = index
 
 

@@ -1,14 +1,11 @@
-"""What the tests of parts in files run on each rank, and in one process: the same steps of the same numbers."""
+"""What the tests of parts in files run on each rank, and in one process: the same steps, the same numbers."""
 
 from __future__ import annotations
 
 import math
-import os
-import time
 from pathlib import Path
 
 import numpy as np
-from launch import tell
 
 import gpuprop
 from gpuprop import SGD, Adam, Groups, RMSProp, load_state, schedules

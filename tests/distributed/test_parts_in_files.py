@@ -2,7 +2,6 @@
 
 import os
 
-import numpy as np
 import parts_in_files
 import pytest
 from launch import run

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuprop.optimizers.state.saved import Saved
 from gpuprop.optimizers.state.single import State
 
 if TYPE_CHECKING:
     from gpuprop.optimizers.groups import Groups
 
 
-class GroupsState(Mapping[str, State]):
+class GroupsState(Saved, Mapping[str, State]):
     """What `Groups` remember between steps: ``state[name]`` is the `State` of one array.
 
     Attributes
@@ -80,24 +80,6 @@ class GroupsState(Mapping[str, State]):
 
     def __len__(self) -> int:
         return len(self._states)
-
-    def save(self, /, path: str | PathLike[str], **arrays: Any) -> None:
-        """Write the states of all arrays into one file, which a kill cannot separate.
-
-        Parameters
-        ----------
-        path : str, bytes or path-like
-        **arrays : array
-            As for `State.save`: above all the parameters of the same moment, ``**parameters``.
-
-        Raises
-        ------
-        OSError, TypeError, ValueError, RuntimeError
-            As for `State.save`.
-        """
-        from gpuprop import checkpoint
-
-        checkpoint.save(self, path, **arrays)
 
     def __repr__(self) -> str:
         return f"GroupsState(step={self.step}, {self._states!r})"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import index
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpuprop.arguments import number
 from gpuprop.backends import Backend
+from gpuprop.optimizers.state.saved import Saved
 from gpuprop.rules.tuning import FAST, SLOW
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SETTABLE = ("optimizer", "backend", "extras", "step", "rate_scale", "found_rate")
 
 
-class State:
+class State(Saved):
     """What an optimizer remembers between steps: made by its ``init``, and by `load_state`.
 
     The constructor is private, and may change; a state can be copied (``copy.deepcopy`` with arrays of
@@ -198,49 +198,6 @@ class State:
         self.__dict__.update({name: value for name, value in content.items() if name != "step"})
         if self._workspace is not None:  # gpuprop 0.1.0 gave it to copies, too
             self._skipped_before, self._workspace = self._skipped_here, None
-
-    def save(self, /, path: str | PathLike[str], **arrays: Any) -> None:
-        """Write the state into a safetensors file, which replaces an old one in one move.
-
-        Parameters
-        ----------
-        path : str, bytes or path-like
-            An existing file is replaced, and keeps its permissions and its group, and its owner where the
-            system lets it; a symbolic link is followed.
-        **arrays : array
-            More arrays for the same file, of any shape and any type of float, complex, integer or
-            boolean: above all the parameters, ``x=x``, which a resumed run needs of the same moment.
-            They come back in ``state.extras`` of `gpuprop.load_state`.
-
-        Raises
-        ------
-        OSError
-            The file cannot be written; one that existed is as it was.
-        TypeError
-            An array has another type, is masked, or is out of the reach of the state's backend.
-        ValueError
-            `path` is no regular file, an array's name no text that UTF-8 can write, or an array of the
-            state not like the others.
-        RuntimeError
-            The state was stepped meanwhile, or a step of it is under way; a file that existed is as it
-            was.
-
-        Notes
-        -----
-        A new file is written beside the old one, forced to the disk, and renamed: after a kill or a power
-        cut at any moment, `path` is the old file or the new one. What a killed process may leave is a file
-        ``.gpuprop-*.tmp``, which can be deleted.
-
-        Arrays are copied a block at a time. From a GPU, one array at a time passes through the host.
-
-        What is code cannot be written: schedules from elsewhere than `gpuprop.schedules`, references of
-        rules of your own, and optimizers of classes of your own. Then ``state.optimizer`` will be None; the
-        file has the other hyperparameters, and the rule's name, so that no optimizer of another family
-        goes on with the arrays.
-        """
-        from gpuprop import checkpoint
-
-        checkpoint.save(self, path, **arrays)
 
     def __repr__(self) -> str:
         rates = {} if self.found_rate is None else {"found_rate": self.found_rate}
