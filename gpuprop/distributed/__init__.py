@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from gpuprop.distributed.communicator import Communicator
+from gpuprop.distributed.sharded import Sharded
 
-__all__ = ["Communicator", "communicator"]
+__all__ = ["Communicator", "Sharded", "communicator"]
 
 
 def communicator(

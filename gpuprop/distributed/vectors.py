@@ -1,0 +1,86 @@
+"""Arrays of any shape as the vectors that ranks cut: on the same memory, in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from gpuprop.arguments import is_array
+from gpuprop.backends import Backend
+from gpuprop.backends.checks import check_array
+from gpuprop.optimizers import Optimizer
+
+
+def axes_of(x: Any) -> tuple[int, ...]:
+    """The order of the axes in memory, from the longest stride down."""
+    if x.flags.c_contiguous:
+        return tuple(range(x.ndim))
+    return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+
+
+def vector_of_x(backend: Backend, x: Any) -> tuple[Any, Any]:
+    """The parameters as the backend's own array, and as a vector.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It cannot be updated in place, or has gaps in memory.
+    """
+    x = backend.adopt("x", x, written=True)
+    check_array(backend, "x", x, written=True)
+    ordered = x.transpose(axes_of(x))
+    if not ordered.flags.c_contiguous:
+        raise ValueError(
+            f"x has shape {x.shape} and strides {x.strides}, with gaps in memory; what ranks send each other "
+            "must have none, as x.copy() has"
+        )
+    return x, ordered.reshape(-1)
+
+
+def vector_like(backend: Backend, name: str, array: Any, x: Any, lies_alike: bool) -> Any:
+    """An array as a vector whose elements belong to those of `vector_of_x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It has another shape than x, or is elsewhere; or it does not lie as x does, and should.
+    """
+    array = backend.adopt(name, array)
+    check_array(backend, name, array, written=False)
+    if array.shape != x.shape or (lies_alike and array.dtype != x.dtype):
+        raise ValueError(
+            f"{name} has shape {array.shape} and dtype {array.dtype}, and x has {x.shape} and {x.dtype}; "
+            "they must be the same"
+        )
+    if backend.device_of(array) != backend.device_of(x):
+        raise ValueError(
+            f"{name} is on device {backend.device_of(array)} and x on device {backend.device_of(x)}; they "
+            "must be on one"
+        )
+    ordered = array.transpose(axes_of(x))
+    if lies_alike and not ordered.flags.c_contiguous:
+        raise ValueError(
+            f"{name} has strides {array.strides} and x has {x.strides}; they must lie alike in memory, as "
+            f"they do where {name} is written into an empty_like(x)"
+        )
+    return ordered.reshape(-1)
+
+
+def with_arrays(optimizer: Optimizer, change: Callable[[Any], Any]) -> Optimizer:
+    """A copy whose options that are arrays have been changed; of one element, too, they are arrays still.
+
+    The constructor would take such for a number, with which a step may round otherwise.
+    """
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(changed, value))
+        if isinstance(value, Mapping):
+            return {name: changed(each) for name, each in value.items()}
+        return change(value) if is_array(value) else value
+
+    options = {field.name for field in fields(optimizer)} | {"user_rule", "scalars"}  # type: ignore[arg-type]
+    new = object.__new__(type(optimizer))
+    vars(new).update({name: changed(value) for name, value in vars(optimizer).items() if name in options})
+    return new
