@@ -212,14 +212,14 @@ def write_files(*files: tuple[Path | None, Callable[[Path], None]]) -> int:
     return code
 
 
-def choose_backend(device: str, fallback: bool) -> Any:
-    """The backend of that name; why it is another is told."""
+def choose_backend(device: str, fallback: bool, tells: bool = True) -> Any:
+    """The backend of that name; why it is another is told, but for `tells`."""
     import gpuprop
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         backend = gpuprop.select_backend(device, fallback=fallback)
-    for warning in caught:
+    for warning in caught if tells else ():
         tell(str(warning.message))
     return backend
 

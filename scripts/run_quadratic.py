@@ -1,6 +1,8 @@
 """Minimise f(x, y) = x^2 + y^2 with RMSProp, on a GPU, a CPU or in plain NumPy.
 
-Prints the point after the update of every 20th epoch, from (5, 4); other sizes repeat that start.
+Prints the point after the update of every 20th epoch, from (5, 4); other sizes repeat that start. On
+several ranks, as `mpiexec -n 4 python scripts/run_quadratic.py --mpi`, every one holds the whole point and
+makes the gradient of its share of the terms, and the state is divided among them.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ if __name__ == "__main__":
 
 import argparse
 import sys
+from collections.abc import Iterable
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from ranks import ERRORS, failed, joined, time_transfers, use_own_device
 
 import gpuprop
+from gpuprop.distributed import Sharded
 from gpuprop.measure import bandwidth
 
 #: Parameters from which one step is worth a line about its speed.
@@ -57,6 +62,13 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     option("--every", type=lambda t: whole(t, 1), default=20, metavar="N", help="print every N-th epoch")
     option("--learning-rate", type=float, default=0.1, metavar="X")
     option("--fused", action="store_true", help="make the gradient inside the step: no array of gradients")
+    option("--mpi", action="store_true", help="run on the ranks that mpiexec started")
+    option(
+        "--transport",
+        choices=("auto", "mpi", "nccl"),
+        default="auto",
+        help="how arrays on GPUs go between ranks (default: auto)",
+    )
     option("--rho", type=float, default=0.9, metavar="X")
     option("--epsilon", type=float, default=1e-6, metavar="X")
     parser.add_plot("the path")
@@ -66,6 +78,8 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
         optimizer = gpuprop.RMSProp(options.learning_rate, options.rho, options.epsilon)
     except ValueError as error:
         parser.error(str(error))
+    if options.mpi and options.fused:
+        parser.error("--fused makes no array of gradients, which ranks could add: leave it out, or --mpi")
     parser.check_files(options.plot, options.json)
     return options, optimizer
 
@@ -78,45 +92,58 @@ class Run(NamedTuple):
     #: Seconds of each step, and of each gradient that was made before it.
     steps: list[float]
     gradients: list[float]
+    #: Seconds of what each step moved between ranks: two transfers a step.
+    transfers: list[float]
 
 
-def minimise(options: argparse.Namespace, optimizer: gpuprop.RMSProp, backend: gpuprop.Backend) -> Run:
-    """Run and print the epochs.
+def minimise(
+    options: argparse.Namespace, optimizer: gpuprop.RMSProp, backend: gpuprop.Backend, comm: Any
+) -> Run:
+    """Run the epochs; rank 0 prints them.
 
     A fused epoch is one step, not several in a pass over memory: the path has the point after each.
     """
     xp = backend.xp
     x = xp.empty(options.size, options.dtype)
     x[::2], x[1::2] = 5, 4
-    fused, grad = (FUSED(optimizer), None) if options.fused else (None, xp.empty_like(x))
-    state = optimizer.init(x, backend=backend)
+    stepper: Any = FUSED(optimizer) if options.fused else optimizer
+    terms, transfers = slice(None), []
+    if comm:
+        terms, transfers = comm.cut(options.size), time_transfers(comm, backend)
+        stepper = Sharded(optimizer, comm, average=False)
+    grad = () if options.fused else xp.zeros_like(x)
+    state = stepper.init(x, backend=backend)
     path, steps, gradients = [x[:2].copy()], [], []
-    epochs = options.epochs + 1
-
-    def step() -> None:
-        if fused:
-            fused.step(x, (), state)
-        else:
-            optimizer.step(x, grad, state)
-
-    for epoch in progress(range(epochs), epochs, "epoch"):
-        if not fused:
-            gradients.append(bandwidth.seconds(backend, lambda: xp.multiply(x, 2, out=grad)))
-        steps.append(bandwidth.seconds(backend, step))
+    numbers: Iterable[int] = range(options.epochs + 1)
+    if is_first(comm):
+        numbers = progress(numbers, options.epochs + 1, "epoch")
+    for epoch in numbers:
+        if not options.fused:
+            gradients.append(bandwidth.seconds(backend, lambda: xp.multiply(x[terms], 2, out=grad[terms])))
+        steps.append(bandwidth.seconds(backend, lambda: stepper.step(x, grad, state)))
         path.append(x[:2].copy())
-        if epoch % options.every == 0:
+        if epoch % options.every == 0 and is_first(comm):
             with np.printoptions(threshold=100):
                 say(f"Epoch {epoch}, current state: {backend.to_host(x)}")
-    return Run(np.array([backend.to_host(point) for point in path]), steps, gradients)
+    return Run(np.array([backend.to_host(point) for point in path]), steps, gradients, transfers)
 
 
-def speed(options: argparse.Namespace, backend: gpuprop.Backend, run: Run) -> dict[str, Any]:
-    """The median step against the memory of this machine."""
+def is_first(comm: Any) -> bool:
+    """Whether this process speaks for all."""
+    return comm is None or comm.rank == 0
+
+
+def speed(options: argparse.Namespace, backend: gpuprop.Backend, run: Run, comm: Any) -> dict[str, Any]:
+    """The median step, against the memory of this machine or with what was transfer."""
 
     def median(seconds: list[float]) -> float:
         return sorted(seconds)[len(seconds) // 2]
 
     step = median(run.steps)
+    seconds = {"seconds_per_step": step, "seconds_per_gradient": median(run.gradients or [0.0])}
+    if comm:  # whose steps wait for others, and not for memory
+        both = [sum(pair) for pair in zip(run.transfers[::2], run.transfers[1::2], strict=True)]
+        return seconds | {"ranks": comm.size, "seconds_of_transfer_per_step": median(both)}
     rule = FUSED(gpuprop.RMSProp()).rule if options.fused else gpuprop.RMSProp().rule
     moved = options.size * bandwidth.bytes_per_parameter(rule, np.dtype(options.dtype).itemsize)
     try:
@@ -124,8 +151,7 @@ def speed(options: argparse.Namespace, backend: gpuprop.Backend, run: Run) -> di
     except ImportError:  # without Numba there is nothing to measure with
         measured = None
     return {
-        "seconds_per_step": step,
-        "seconds_per_gradient": median(run.gradients) if run.gradients else 0.0,
+        **seconds,
         "gigabytes_per_second": moved / step / 1e9,
         "memory_gigabytes_per_second": measured and measured / 1e9,
         "share_of_memory_bandwidth": measured and moved / step / measured,
@@ -134,19 +160,24 @@ def speed(options: argparse.Namespace, backend: gpuprop.Backend, run: Run) -> di
 
 def main(arguments: list[str] | None = None) -> int:
     options, optimizer = parse_arguments(arguments)
+    comm = None
     try:
-        backend = choose_backend(options.device, not options.no_fallback)
-        tell(f"running on {backend.name}: {backend.describe()}")
-        run = minimise(options, optimizer, backend)
-    except (gpuprop.DeviceUnavailableError, ValueError) as error:
-        tell(str(error))
-        return 2
+        comm = joined(options.transport) if options.mpi else None
+        backend = choose_backend(options.device, not options.no_fallback, tells=is_first(comm))
+        if comm:
+            use_own_device(comm, backend)
+        if is_first(comm):
+            ranks = f", on {comm.size} rank{'s' * (comm.size > 1)}" if comm else ""
+            tell(f"running on {backend.name}: {backend.describe()}{ranks}")
+        run = minimise(options, optimizer, backend, comm)
+    except (gpuprop.DeviceUnavailableError, ValueError, *ERRORS) as error:
+        return failed(comm, str(error))
     except MemoryError:
         itemsize = np.dtype(options.dtype).itemsize
         arrays = 2 if options.fused else 3
-        tell(f"not enough memory for {arrays} arrays of {options.size} parameters of {itemsize} bytes")
-        return 2
-    return report(options, optimizer, backend, run)
+        needed = f"{arrays} arrays of {options.size} parameters of {itemsize} bytes"
+        return failed(comm, f"not enough memory for {needed}")
+    return report(options, optimizer, backend, run, comm) if is_first(comm) else 0
 
 
 def report(
@@ -154,10 +185,18 @@ def report(
     optimizer: gpuprop.RMSProp,
     backend: gpuprop.Backend,
     run: Run,
+    comm: Any,
 ) -> int:
     """The speed of a large run on stderr, and the files asked for; the exit code."""
-    measured = speed(options, backend, run) if options.json or options.size >= LARGE else {}
-    if options.size >= LARGE:
+    measured = speed(options, backend, run, comm) if options.json or options.size >= LARGE else {}
+    if options.size >= LARGE and comm:
+        transfer = measured["seconds_of_transfer_per_step"]
+        tell(
+            f"{measured['seconds_per_step'] * 1e3:.3g} ms a step, of which {transfer * 1e3:.3g} ms were "
+            "transfer between ranks, and "
+            f"{measured['seconds_per_gradient'] * 1e3:.3g} ms the gradient before it"
+        )
+    elif options.size >= LARGE:
         share = measured["share_of_memory_bandwidth"]
         gradient = f", and {measured['seconds_per_gradient'] * 1e3:.3g} ms the gradient before it"
         tell(

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from os import PathLike
 from typing import Any
-from zlib import crc32
-
-import numpy as np
 
 from gpuprop.arguments import flag
 from gpuprop.backends import Backend, backend_of
@@ -99,13 +96,14 @@ class Sharded:
         """
         chosen = backend or backend_of(x)
         x, whole = vector_of_x(chosen, x)
-        about = f"shape {x.shape}, dtype {x.dtype} and, in memory, the order of axes {axes_of(x)}"
-        sums = self.comm.gather(np.array([crc32(about.encode())], np.float64))[:, 0]
-        if (others := np.flatnonzero(sums != sums[0])).size:
-            raise ValueError(
-                f"x has {about} on rank {self.comm.rank}, and on rank {others[0]} another than on rank 0; "
-                "every rank must hold all of x, and alike"
-            )
+        kind = f"a {chosen.xp.__name__} array of {x.dtype}"
+        about = f"{kind} of shape {x.shape}, its axes in the order {axes_of(x)}"
+        for rank, other in enumerate(self.comm.exchange(about)):
+            if other != about:
+                raise ValueError(
+                    f"x is {about} on rank {self.comm.rank}, and {other} on rank {rank}; every rank must "
+                    "hold all of x, and alike in memory"
+                )
         part = whole[self.comm.cut(whole.size)]
         with chosen.on_device_of(part):
             state = self._of_part(chosen, x).init(part, backend=chosen, comm=self.comm)

@@ -1,0 +1,62 @@
+"""What scripts share that run on several ranks, under mpiexec."""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+from typing import Any
+
+from command_line import tell
+
+import gpuprop
+from gpuprop.measure import bandwidth
+
+#: What several ranks raise where one cannot take part: no mpi4py, or a transport that does not work here.
+ERRORS = (ModuleNotFoundError, RuntimeError)
+#: Seconds in which mpiexec reads what a rank has said, before it ends the job.
+LAST_WORDS = 0.1
+
+
+def joined(transport: str) -> Any:
+    """The communicator of all ranks."""
+    from gpuprop.distributed import communicator
+
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        communicator(None)  # says what mends it
+        raise
+    return communicator(MPI.COMM_WORLD, transport)
+
+
+def use_own_device(comm: Any, backend: gpuprop.Backend) -> None:
+    """Let this rank's arrays be on another GPU than those of the ranks beside it, where there are enough."""
+    if backend.name == "gpu":
+        backend.xp.cuda.Device(comm.device_of_rank()).use()
+
+
+def failed(comm: Any, message: str) -> int:
+    """Tell it; the exit code. The other ranks, which would wait for this one, end with it."""
+    if comm is None or comm.size == 1:
+        tell(message)
+        return 2
+    from mpi4py import MPI
+
+    tell(f"rank {comm.rank}: {message}")
+    sys.stdout.flush()
+    time.sleep(LAST_WORDS)
+    MPI.COMM_WORLD.Abort(2)
+    raise AssertionError("unreachable: the job has been ended")
+
+
+def time_transfers(comm: Any, backend: gpuprop.Backend) -> list[float]:
+    """Seconds of each of the communicator's transfers of arrays from now on, waiting for others included."""
+    seconds: list[float] = []
+
+    def timed(call: Any, *arguments: Any) -> None:
+        seconds.append(bandwidth.seconds(backend, partial(call, *arguments)))
+
+    for name in ("reduce_scatter", "all_gather"):
+        setattr(comm, name, partial(timed, getattr(comm, name)))
+    return seconds

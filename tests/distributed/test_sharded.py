@@ -1,0 +1,100 @@
+"""Copies of a vector on all ranks, of whose state each has a part: the same points as one process has."""
+
+import numpy as np
+import programs_of_sharded as programs
+import pytest
+from launch import run
+from variants import NAMES, OF_COMPLEX
+
+RANKS = [1, 2, 3, 4]
+SOME = ["everything", "auto", "both arrays", "adam options", "decay by element", "own", "raise"]
+SHAPES = [1, 2, 3, (5, 1, 7)]
+#: Of each, how it goes on ranks that share two CPUs, and on one device for each.
+TRANSPORTS = [("cpu", "mpi"), *[pytest.param("gpu", t, marks=pytest.mark.gpu) for t in ("mpi", "nccl")]]
+
+
+def nothing_wrong(ranks, *arguments, **how):
+    for rank, wrong in enumerate(run(programs.compare, ranks, *arguments, **how)):
+        assert not wrong, f"on rank {rank}: {wrong[:5]}"
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_every_option_gives_the_points_of_one_process(ranks):
+    nothing_wrong(ranks, "numpy", "auto", NAMES, np.float32, SHAPES)
+
+
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_every_option_for_complex_numbers(ranks):
+    nothing_wrong(ranks, "numpy", "auto", OF_COMPLEX, np.complex64, SHAPES)
+
+
+@pytest.mark.parametrize(("device", "transport"), TRANSPORTS)
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_kernels_give_the_points_of_one_process(ranks, device, transport):
+    nothing_wrong(ranks, device, transport, SOME, np.float32, [1, 300, (50, 101)], gpu=device == "gpu")
+
+
+@pytest.mark.parametrize("dtype", programs.TYPES)
+@pytest.mark.parametrize(("device", "transport"), TRANSPORTS)
+def test_every_type(dtype, device, transport):
+    nothing_wrong(3, device, transport, ["momentum", "skip"], dtype, [0, 1, (), 35], gpu=device == "gpu")
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_gradients_are_averaged(ranks):
+    for found in run(programs.averages, ranks):
+        for name, ours, one in found:
+            np.testing.assert_allclose(ours, one, rtol=1e-6 if "64" in name else 1e-2, err_msg=name)
+
+
+def test_arrays_may_lie_in_any_order():
+    assert run(programs.layouts, 3) == [[]] * 3
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_x_may_be_its_own_gradient(ranks):
+    for x in run(programs.is_its_own_gradient, ranks):
+        np.testing.assert_array_equal(x, (1 - ranks / 4) * np.array([5, 4, 3]))
+
+
+def test_what_cannot_be_stepped_is_refused_before_anything_is_written():
+    for rank, (said, x) in enumerate(run(programs.refusals, 2)):
+        texts = iter(said)
+        for text in (
+            "TypeError: optimizer is a Fused; it must be one that steps by a gradient in an array",
+            "TypeError: comm is a Intracomm; it must be what gpuprop.distributed.communicator(",
+            "TypeError: average is 1; it must be True or False",
+            "ValueError: x has shape (3, 2) and strides (32, 16), with gaps in memory",
+            "ValueError: an option has shape (3, 4) and dtype float64, and x has (5,) and float64",
+            f"ValueError: x is a numpy array of float64 of shape ({3 + rank},), its axes in the order (0,) "
+            f"on rank {rank}, and a numpy array of float64 of shape ({4 - rank},)",
+            "; every rank must hold all of x, and alike in memory",
+            "ValueError: grad has strides (8, 24) and x has (32, 8); they must lie alike in memory",
+            "ValueError: grad has shape (2, 4) and dtype float64, and x has (3, 4) and float64",
+            "ValueError: grad has shape (3, 4) and dtype float32, and x has (3, 4) and float64",
+            "TypeError: grad is a builtins.list",
+            "TypeError: state is a NoneType; it must be one that init gave",
+            "ValueError: this rank's part of x has 20 elements of float64, and state is of a part of 6",
+            "FloatingPointError: ",
+        ):
+            assert text in next(texts)
+        assert next(texts, None) is None
+        np.testing.assert_array_equal(x, np.arange(12.0).reshape(3, 4))
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_state_is_divided_and_a_step_allocates_no_array(ranks):
+    size = 300_000
+    for kept, made, most in run(programs.memory, ranks, size):
+        assert kept == 2 * size // ranks * 4  # the two moments of Adam
+        assert kept <= made < kept + size // ranks * 4 + 100_000  # and the sum of the gradients of the part
+        assert most < 50_000
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 4)])
+def test_a_run_goes_on_with_another_number_of_ranks(tmp_path, shape):
+    first, *others = run(programs.saved_and_resumed, 3, tmp_path / "state", shape, True)
+    for ranks in (1, 2, 4):
+        others += run(programs.saved_and_resumed, ranks, tmp_path / "state", shape, False)
+    for other in others:
+        np.testing.assert_array_equal(other, first)
