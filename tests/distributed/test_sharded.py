@@ -8,7 +8,7 @@ from variants import NAMES, OF_COMPLEX
 
 RANKS = [1, 2, 3, 4]
 SOME = ["everything", "auto", "both arrays", "adam options", "decay by element", "own", "raise"]
-SHAPES = [1, 2, 3, (5, 1, 7)]
+SHAPES = [1, 3, (5, 1, 7)]
 #: Of each, how it goes on ranks that share two CPUs, and on one device for each.
 TRANSPORTS = [("cpu", "mpi"), *[pytest.param("gpu", t, marks=pytest.mark.gpu) for t in ("mpi", "nccl")]]
 
