@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from functools import partial
@@ -12,8 +13,8 @@ from command_line import tell
 import gpuprop
 from gpuprop.measure import bandwidth
 
-#: What several ranks raise where one cannot take part: no mpi4py, or a transport that does not work here.
-ERRORS = (ModuleNotFoundError, RuntimeError)
+#: What ranks raise where one cannot take part: there is no MPI, or a transport does not work here.
+ERRORS = (ImportError, RuntimeError)
 #: Seconds in which mpiexec reads what a rank has said, before it ends the job.
 LAST_WORDS = 0.1
 
@@ -24,7 +25,7 @@ def joined(transport: str) -> Any:
 
     try:
         from mpi4py import MPI
-    except ImportError:
+    except ERRORS:
         communicator(None)  # says what mends it
         raise
     return communicator(MPI.COMM_WORLD, transport)
@@ -47,7 +48,7 @@ def failed(comm: Any, message: str) -> int:
     sys.stdout.flush()
     time.sleep(LAST_WORDS)
     MPI.COMM_WORLD.Abort(2)
-    raise AssertionError("unreachable: the job has been ended")
+    os._exit(2)  # where another rank has ended the job already, it may come back
 
 
 def time_transfers(comm: Any, backend: gpuprop.Backend) -> list[float]:
