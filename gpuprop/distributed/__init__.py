@@ -2,7 +2,8 @@
 
 Start with ``communicator.py``, which says what ranks exchange; ``mpi.py`` is how, ``buffers.py`` sums arrays,
 ``staged.py`` and ``nccl.py`` see to those on GPUs, and ``endings.py`` ends a job of which one rank cannot go
-on. This room may import ``backends``, and that of the CPU, whose threads ranks share.
+on. ``sharded.py`` divides the state of a vector that all ranks hold, which ``vectors.py`` lays flat. This
+room may import ``checkpoint``, ``optimizers``, ``backends``, and that of the CPU, whose threads ranks share.
 """
 
 from __future__ import annotations
