@@ -62,10 +62,12 @@ def one_number(backend: Backend, given: Any, *, may_be_complex: bool = False) ->
     return value.reshape(()).copy()
 
 
-def own_copy(name: str, given: Any, backend: Backend | None = None) -> tuple[Backend, Any]:
+def own_copy(
+    name: str, given: Any, backend: Backend | None = None, *, may_be_empty: bool = False
+) -> tuple[Backend, Any]:
     """Parameters as an array that may be updated, of floats in native byte order; and where it is.
 
-    A number that is no array is a vector of one, as in SciPy.
+    A number that is no array is a vector of one, as in SciPy. That of one process among several may be empty.
     """
     if isinstance(given, Mapping):
         raise TypeError(f"{name} is a dictionary; here it must be one array, so take each by itself")
@@ -74,7 +76,7 @@ def own_copy(name: str, given: Any, backend: Backend | None = None) -> tuple[Bac
     array = numbers(backend, name, given, "the state")
     if array.ndim == 0 and not is_array:
         array = array.reshape(1)
-    if array.size == 0:
+    if array.size == 0 and not may_be_empty:
         raise ValueError(f"{name} has shape {array.shape}; it must have at least one element")
     dtype = np.dtype("float64") if array.dtype.kind in "iub" else array.dtype
     with backend.on_device_of(array):

@@ -11,17 +11,18 @@ from gpuprop.arguments import is_array
 from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
 from gpuprop.driver.arrays import adopted, numbers
+from gpuprop.driver.ranks import together
 from gpuprop.optimizers import Optimizer, State
 from gpuprop.optimizers.options import Options
 
 
-def with_bounds(optimizer: Optimizer, bounds: Any, x: Any, backend: Backend) -> Optimizer:
+def with_bounds(optimizer: Optimizer, bounds: Any, x: Any, backend: Backend, comm: Any) -> Optimizer:
     """`optimizer` with these bounds in place of its own."""
     if bounds is None:
         return optimizer
     if not isinstance(optimizer, Options):
         raise ValueError(f"bounds are given and {optimizer!r} has none; put them into its rule")
-    lower, upper = (_bound_like(bound, x, backend) for bound in _two_sides(bounds, x.size))
+    lower, upper = (_bound_like(bound, x, backend, comm) for bound in _two_sides(bounds, x.size))
     real_lower, real_upper = real_bounds((lower, upper), backend)
     if not bool(np.all(real_lower <= real_upper)):
         raise ValueError("a lower bound is above its upper one, or is NaN; each pair must be (lower, upper)")
@@ -62,8 +63,8 @@ def _may_be_two_sides(bounds: Any) -> bool:
     return are_lists or any(hasattr(side, "shape") for side in bounds)
 
 
-def _bound_like(bound: Any, x: Any, backend: Backend) -> Any:
-    """One number where it is the same for all, else an array like `x`."""
+def _bound_like(bound: Any, x: Any, backend: Backend, comm: Any) -> Any:
+    """One number where it is the same for all on all ranks, else an array like `x`."""
     xp = backend.xp
     # On a GPU, too, bounds may be on the host.
     given = numbers(backend, "a bound", bound) if xp is np else xp.asarray(adopted(backend, "a bound", bound))
@@ -76,8 +77,12 @@ def _bound_like(bound: Any, x: Any, backend: Backend) -> Any:
         raise ValueError(
             f"a bound has shape {given.shape} and x0 has {x.shape}; it must be a number or like x0"
         ) from None
-    if given.dtype.kind != "c" and bool((given == given.ravel()[0]).all()):
-        value = float(given.ravel()[0])
+    first = math.nan if given.dtype.kind == "c" or not given.size else float(given.ravel()[0])
+    is_one = bool((given == first).all())  # of no element, too
+    of_size = [first, -first] if given.size else [-math.inf, -math.inf]
+    *ends, differs = together(comm, [], [*of_size, float(not is_one)])
+    if not differs and ends[0] == -ends[1]:
+        value = ends[0]
         in_x = float(x.real.dtype.type(value))
         return in_x if math.isinf(in_x) else value
     like = xp.empty(x.shape, x.dtype)
@@ -171,5 +176,5 @@ def largest_gradient(optimizer: Any, state: State, x: Any, gradient: Any) -> Any
 
 
 def largest_of(xp: Any, array: Any) -> Any:
-    """The largest absolute value of a real array, or NaN where there is one, without a temporary."""
-    return xp.maximum(array.max(), -array.min())
+    """The largest absolute value of a real array, or NaN where there is one, without a copy; of none, 0."""
+    return xp.maximum(array.max(), -array.min()) if array.size else 0.0

@@ -12,6 +12,7 @@ from gpuprop.driver.functions.objective import Objective
 from gpuprop.driver.methods import keeping_steps, method_of
 from gpuprop.driver.options import DriverOptions
 from gpuprop.driver.points import check_state, start
+from gpuprop.driver.ranks import check_alike
 from gpuprop.driver.run import Run
 from gpuprop.optimizers import Groups, Optimizer
 
@@ -27,6 +28,7 @@ def minimize(
     tol: float | None = None,
     callback: Callable[..., Any] | None = None,
     options: dict[str, Any] | None = None,
+    comm: Any = None,
 ) -> Any:
     r"""Minimise a function of one array from its gradient: `scipy.optimize.minimize` on any device.
 
@@ -125,6 +127,12 @@ def minimize(
             It may be the file of `checkpoint`, or one of ``state.save(path, x=x)`` (of a dictionary,
             ``state.save(path, **x)``). `x0` and `method`, if given, must be like those of the run that
             wrote it; its history, counts and best point are taken over.
+    comm : Communicator, optional
+        As `gpuprop.distributed.communicator` gives it, on every rank: `x0` is this rank's part of the
+        parameters (it may be empty), `fun` gives its share of f, which is the sum of all, and `jac` the
+        gradient in this part. What stops one rank stops all at the same step, `maxtime` by the clock of
+        rank 0; an error or Ctrl-C ends the job. In the result ``x`` and ``jac`` are of this part, and all
+        else is the same on all ranks. Bounds and `project` are of this part, too.
 
     Returns
     -------
@@ -175,12 +183,14 @@ def minimize(
     keywords = dict(options or {})
     if tol is not None:
         keywords["tol"] = tol
-    misplaced = keywords.keys() & {"fun", "x0", "args", "jac", "method", "optimizer", "bounds", "callback"}
+    misplaced = keywords.keys() & set("fun x0 args jac method optimizer bounds callback comm".split())
     if misplaced:
         raise TypeError(f"options has {', '.join(sorted(misplaced))}; pass such arguments beside options")
     if isinstance(args, Optimizer):
         raise TypeError(f"args is {args!r}, the third argument as in SciPy; pass method={args!r}")
-    return minimize_by(method, fun, x0, args, jac=jac, bounds=bounds, callback=callback, **keywords)
+    return minimize_by(
+        method, fun, x0, args, jac=jac, bounds=bounds, callback=callback, comm=comm, **keywords
+    )
 
 
 def minimize_by(
@@ -209,6 +219,8 @@ def minimize_by(
             "penalty, or use SciPy's SLSQP or trust-constr"
         )
     chosen = DriverOptions.of(options)
+    if chosen.comm is not None:
+        check_alike(chosen.comm, chosen, fun, jac, callback, bounds, optimizer)
     former = None if chosen.resume is None else read(chosen.resume, x0)
     state = chosen.state if former is None else former.state
     if optimizer is None:
@@ -226,7 +238,7 @@ def minimize_by(
         )
     if chosen.project is not None:
         optimizer = keeping_steps(optimizer)
-    backend, x, optimizer, state = start(x0, optimizer, bounds, state)
+    backend, x, optimizer, state = start(x0, optimizer, bounds, state, chosen.comm)
     arrays = x.values() if type(x) is dict else [x]
     with backend.on_device_of(next(array for array in arrays if isinstance(array, backend.xp.ndarray))):
         if chosen.state is not None:

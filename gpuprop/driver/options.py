@@ -32,6 +32,7 @@ class DriverOptions:
     resume: str | bytes | os.PathLike[str] | None = None
     history: bool = False
     project: Callable[[Any], None] | None = None
+    comm: Any = None
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> DriverOptions:
@@ -53,6 +54,15 @@ class DriverOptions:
         return cls(**{name: value for name, value in options.items() if name in names})
 
     def __post_init__(self) -> None:
+        if self.comm is not None:
+            if not hasattr(self.comm, "reduce_scatter"):
+                raise TypeError(
+                    f"comm is {self.comm!r}; it must be one that gpuprop.distributed.communicator gave"
+                )
+            if self.comm.rank:
+                object.__setattr__(self, "disp", False)
+            if self.comm.size == 1:
+                object.__setattr__(self, "comm", None)
         for name in ("gtol", "xtol", "ftol", "maxtime"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, number(name, getattr(self, name)))

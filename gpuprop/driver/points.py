@@ -42,12 +42,17 @@ def pairs(optimizer: Any, state: Any, *points: Any) -> list[tuple[Any, ...]]:
     return [(optimizer.optimizers[n], state[n], *(point[n] for point in points)) for n in names]
 
 
-def start(x0: Any, method: Any, bounds: Any, state: Any) -> tuple[Backend, Any, Any, Any]:
+def init(optimizer: Any, x: Any, comm: Any, **more: Any) -> Any:
+    """The state of a point, or of this rank's part of one."""
+    return optimizer.init(x, **more, **({} if comm is None else {"comm": comm}))
+
+
+def start(x0: Any, method: Any, bounds: Any, state: Any, comm: Any) -> tuple[Backend, Any, Any, Any]:
     """The backend that numbers are read from, the own arrays to step on, and optimizer and state for them."""
     if not isinstance(method, Groups):
         if isinstance(state, GroupsState):
             raise TypeError("state is a GroupsState and x0 one array; it must be a State")
-        return _start_of_one(x0, method, bounds, state)
+        return _start_of_one(x0, method, bounds, state, comm)
     if not (bounds is None or isinstance(bounds, Mapping)):
         raise TypeError(f"bounds is a {type(bounds).__name__} and x0 a dictionary; bounds must be one, too")
     limits = method._named("bounds", bounds or {})
@@ -65,13 +70,13 @@ def start(x0: Any, method: Any, bounds: Any, state: Any) -> tuple[Backend, Any, 
         of_one = None if state is None else state[name]
         with naming(name):
             backend, points[name], optimizers[name], _ = _start_of_one(
-                array, method.optimizers[name], limits.get(name), of_one, init=False
+                array, method.optimizers[name], limits.get(name), of_one, comm, makes_state=False
             )
         backends.append(backend)
     if any(limit is not None for limit in limits.values()):
         method = Groups(optimizers, clip_norm=method.clip_norm)
     on_gpu = [backend for backend in backends if backend.name == "gpu"]
-    return (on_gpu or backends)[0], points, method, method.init(points) if state is None else state
+    return (on_gpu or backends)[0], points, method, init(method, points, comm) if state is None else state
 
 
 def check_state(optimizer: Any, x: Any, state: Any) -> None:
@@ -89,18 +94,20 @@ def check_state(optimizer: Any, x: Any, state: Any) -> None:
 
 
 def _start_of_one(
-    x0: Any, method: Optimizer, bounds: Any, state: State | None, init: bool = True
+    x0: Any, method: Optimizer, bounds: Any, state: State | None, comm: Any, makes_state: bool = True
 ) -> tuple[Backend, Any, Any, Any]:
-    backend, x = own_copy("x0", x0, state.backend if state else None)
+    backend, x = own_copy("x0", x0, state.backend if state else None, may_be_empty=comm is not None)
     if state:
         _check_device(state, x)
     # A bound beyond the range of x's dtype is none.
     with backend.on_device_of(x), np.errstate(over="ignore"):
-        optimizer = with_bounds(method, bounds, x, backend)
+        optimizer = with_bounds(method, bounds, x, backend, comm)
         # What a step has left within bounds keeps its bits where a run goes on.
         if not (state and state.step and is_within(optimizer, x, backend)):
             project(optimizer, x, backend)
-        return backend, x, optimizer, state or (optimizer.init(x, backend=backend) if init else None)
+        if state is None and makes_state:
+            state = init(optimizer, x, comm, backend=backend)
+        return backend, x, optimizer, state
 
 
 def _check_device(state: State, x: Any) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 from gpuprop.backends import Backend
 from gpuprop.driver.arrays import read
 from gpuprop.driver.checkpoints import Progress, are_finite, write
-from gpuprop.driver.functions.callback import Callback, in_place
+from gpuprop.driver.functions.callback import REASONS, Callback, in_place
 from gpuprop.driver.functions.first_rate import find_first_rates
 from gpuprop.driver.functions.interrupts import Interrupts
 from gpuprop.driver.functions.objective import Objective
 from gpuprop.driver.options import DriverOptions
 from gpuprop.driver.points import assign, copied, pairs
+from gpuprop.driver.ranks import together
 from gpuprop.driver.stopping import Status, Stopping
 
 
@@ -36,14 +37,14 @@ class Run:
     ) -> None:
         self._xp = backend.xp
         self._optimizer, self._x, self._state, self._objective = optimizer, x, state, objective
-        self._options, self._project = options, options.project
+        self._options, self._project, self._comm = options, options.project, options.comm
         self._is_new = state.step == 0 and any(one._finds_rate for one, *_ in pairs(optimizer, state, x))
         self._stopping = Stopping(options, objective, optimizer, state, backend, former)
         former = former or Progress(told=state.step)
         objective.nfev, objective.njev = objective.before = former.nfev, former.njev
         self._callback = None if callback is None else Callback(callback, former.told)
         self._callback_every = options.check_every or 1
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(options.comm is None)
         self._best = former.best if options.return_best else None
         self._best_value = former.best_value
         self._written: int | None = None
@@ -178,7 +179,10 @@ class Run:
         more: dict[str, Any] = {}
         if callback.takes_a_result:
             more = {"fun": self._value(), "jac": copied(gradient), "state": self._state}
-        return callback.stops(nit, copied(self._x), **more)
+        callback.stops(nit, copied(self._x), **more)
+        if self._comm is not None:  # one that stops stops all
+            callback.reason = REASONS[int(self._comm.maximum([REASONS.index(callback.reason)])[0])]
+        return bool(callback.reason)
 
     def _write(self, nit: int) -> None:
         """The checkpoint of this point, if there is to be one and its numbers are finite."""
@@ -199,17 +203,17 @@ class Run:
             self._written = nit
 
     def _is_finite(self) -> bool:
-        """Whether x is, and the gradient where it is known and must be."""
+        """Whether x is on all ranks, and the gradient where it is known and must be."""
         gradient = self._objective.known
         arrays = [x for *_, x in pairs(self._optimizer, self._state, self._x)]
         if gradient is not None:
             each = pairs(self._optimizer, self._state, gradient)
             arrays += [slope for optimizer, _, slope in each if optimizer.nonfinite == "propagate"]
-        return are_finite(*arrays)
+        return not together(self._comm, [], [float(not are_finite(*arrays))])[0]
 
     def _value(self) -> float | None:
         value = self._objective.value(self._x)
-        return None if value is None else read([value], self._xp)[0]
+        return None if value is None else together(self._comm, read([value], self._xp))[0]
 
     def _settle(self) -> tuple[float | None, Any]:
         """f and the gradient at the parameters that are returned.

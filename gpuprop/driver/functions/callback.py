@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+#: What may be said of how a callback has stopped a run; one above another where they are of several ranks.
+REASONS = ("", "returned True", "raised `StopIteration`")
+
 
 class Callback:
     """A callback, and how it says stop.
@@ -24,7 +27,7 @@ class Callback:
 
     def __init__(self, function: Callable[..., Any], told: int) -> None:
         self._function, self.told = function, told
-        self.takes_a_result = _takes_a_result(function)
+        self.takes_a_result = takes_a_result(function)
         self.reason = ""
 
     def stops(self, nit: int, x: Any, **more: Any) -> bool:
@@ -37,11 +40,11 @@ class Callback:
         try:
             answer = self._function(intermediate_result=given) if is_new else self._function(given)
         except StopIteration:
-            answer, self.reason = True, "raised `StopIteration`"
+            answer, self.reason = True, REASONS[2]
         self.told = nit
         # An array, as of a plot's or a list's method that gives something, is no answer.
         if answer is True or (isinstance(answer, np.bool_) and answer):
-            self.reason = self.reason or "returned True"
+            self.reason = self.reason or REASONS[1]
             return True
         return False
 
@@ -56,7 +59,7 @@ def in_place(project: Callable[[Any], Any], x: Any) -> None:
         )
 
 
-def _takes_a_result(callback: Callable[..., Any]) -> bool:
+def takes_a_result(callback: Callable[..., Any]) -> bool:
     """SciPy tells the two kinds of callback apart by the name of the only parameter."""
     if not callable(callback):
         raise TypeError(f"callback is {callback!r}; it must be a function of x or of intermediate_result")

@@ -11,7 +11,8 @@ from gpuprop.driver.bounds import largest_of
 from gpuprop.driver.functions.callback import in_place
 from gpuprop.driver.functions.objective import Objective
 from gpuprop.driver.options import DriverOptions
-from gpuprop.driver.points import copied
+from gpuprop.driver.points import copied, init
+from gpuprop.driver.ranks import together
 
 #: Elements of which copies in float64 are made at a time.
 BLOCK = 2**18
@@ -30,7 +31,7 @@ def find_first_rates(
     units of x, whatever those of f are, and knows nothing of a constant in f. Where gradients tell none, as
     those of mini-batches, the rate begins as in steps alone, from far below.
     """
-    gradient, value = objective.keep(x), objective.value(x)
+    gradient, value, comm = objective.keep(x), objective.value(x), options.comm
     # Differences of f know half of the digits.
     power = 0.5 if objective.evaluations > 1 else 1.0
 
@@ -42,7 +43,7 @@ def find_first_rates(
         return objective.gradient_elsewhere(point, with_value=options.check_every == 1)
 
     if type(x) is not dict:
-        _find(optimizer, state, x, gradient, gradient_at, value, power)
+        _find(optimizer, state, x, gradient, gradient_at, value, power, comm)
         return
     for name, array in x.items():
         if gradient[name] is not None:
@@ -51,12 +52,12 @@ def find_first_rates(
                 given = gradient_at(copied(x) | {name: trial})
                 return given and given[name]
 
-            _find(optimizer.optimizers[name], state[name], array, gradient[name], along, value, power)
+            _find(optimizer.optimizers[name], state[name], array, gradient[name], along, value, power, comm)
 
 
 def _find(
     optimizer: Any, state: Any, x: Any, gradient: Any, gradient_at: Callable[[Any], Any], value: Any,
-    power: float,
+    power: float, comm: Any,
 ) -> None:  # fmt: skip
     if not optimizer._finds_rate or not state._is_untuned:
         return
@@ -68,7 +69,7 @@ def _find(
 
     def bend_at(length: float) -> float:
         """How much of the slope along a first step of this length is gone at its end; NaN where none is."""
-        trial, there = x.copy(), optimizer.init(x, backend=backend)
+        trial, there = x.copy(), init(optimizer, x, comm, backend=backend)
         there.found_rate = length
         optimizer.step(trial, gradient, there)
         del there  # whose memory the function may need
@@ -76,11 +77,11 @@ def _find(
         if given is None:
             return math.nan
         moved = real - as_real(backend, trial)
-        first = _dot(xp, slope, moved)
-        return abs(1 - _dot(xp, as_real(backend, given), moved) / first) if first else math.nan
+        first, last = together(comm, [_dot(xp, one, moved) for one in (slope, as_real(backend, given))])
+        return abs(1 - last / first) if first else math.nan
 
     with backend.on_device_of(x):
-        scale = _scale(xp, real, slope, value)
+        scale = _scale(xp, real, slope, value, comm)
         length = scale * spacing**0.5
         if not length:
             return
@@ -111,13 +112,14 @@ def _find(
         state.found_rate = share * length
 
 
-def _scale(xp: Any, x: Any, gradient: Any, value: Any) -> float:
+def _scale(xp: Any, x: Any, gradient: Any, value: Any, comm: Any) -> float:
     """Some length in the units of x: its largest component, or else f by its slope, or 1."""
-    largest = float(largest_of(xp, x))
+    (largest,) = together(comm, [], [float(largest_of(xp, x))])
     if 0 < largest < math.inf:
         return largest
     total = float(xp.sum(abs(gradient), dtype="f8"))
-    length = abs(float(value)) / total if value is not None and total else 0.0
+    f, total = together(comm, [0.0 if value is None else float(value), total])
+    length = abs(f) / total if total else 0.0
     return length if 0 < length < math.inf else 1.0
 
 

@@ -9,17 +9,22 @@ from typing import Any
 
 
 class Interrupts:
-    """Ctrl-C as KeyboardInterrupt, but not within a step: x and the state always belong together."""
+    """Ctrl-C as KeyboardInterrupt, but not within a step: x and the state always belong together.
 
-    def __init__(self) -> None:
+    One process among several leaves Ctrl-C alone: it ends them all.
+    """
+
+    def __init__(self, is_alone: bool) -> None:
         self._held = self._pending = False
         handler = signal.getsignal(signal.SIGINT)
         is_nested = isinstance(getattr(handler, "__self__", None), Interrupts)
         #: What ends a run with a result: in a function of another run nothing, so that both end.
-        self.caught: tuple[type[BaseException], ...] = () if is_nested else (KeyboardInterrupt,)
+        self.caught: tuple[type[BaseException], ...] = (
+            () if is_nested or not is_alone else (KeyboardInterrupt,)
+        )
 
     def __enter__(self) -> Interrupts:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        if self.caught and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             with suppress(ValueError):  # only the main thread sets handlers, and is interrupted at all
                 signal.signal(signal.SIGINT, self._handle)
         return self

@@ -18,6 +18,7 @@ from gpuprop.driver.checkpoints import Progress
 from gpuprop.driver.functions.objective import Objective
 from gpuprop.driver.options import DriverOptions
 from gpuprop.driver.points import assign, copied, pairs
+from gpuprop.driver.ranks import of_first, together
 from gpuprop.driver.stopping.outcome import RECENT, Status, advice, gone_wrong, kind_of_rate, trend
 
 
@@ -46,6 +47,7 @@ class Stopping:
         former: Progress | None,
     ) -> None:
         self.options, self._objective, self._optimizer, self._state = options, objective, optimizer, state
+        self._comm = options.comm
         self._xp, self._goes_on = backend.xp, former is not None
         progress = former or Progress()
         if objective.fun is None:
@@ -94,21 +96,26 @@ class Stopping:
             numbers = read([one for part in wanted for one in part], self._xp)
             found = iter(number + 0.0 for number in numbers)  # no -0
             largest, values, steps, sizes = ([next(found) for _ in part] for part in wanted)
-        self.largest = _most(largest) if largest else 0.0
+        judged = [s for (one, *_), s in zip(each, largest, strict=True) if one.nonfinite == "propagate"]
+        wrong = bool(judged) + (not all(map(math.isfinite, judged)))
+        *values, seconds, self.largest, step, size, wrong = together(
+            self._comm,
+            [*values, of_first(self._comm, self.total_seconds)],
+            [_most(largest), _most(steps), _most(sizes), float(wrong)],
+        )
         self.value = values[0] if values else math.nan
         # Of the last check, if that was made in its time.
         previous = self.rows[-1][1] if self.rows and self.rows[-1][0] == nit - self.every else math.nan
-        self.rows.append((nit, self.value, self.largest, self.total_seconds))
+        self.rows.append((nit, self.value, self.largest, seconds))
         self._first = self._first or self.rows[0]
         is_finite = value is None or math.isfinite(self.value)
-        for (optimizer, *_), slope in zip(each, largest, strict=True):
-            if optimizer.nonfinite == "propagate" and not (is_finite and math.isfinite(slope)):
-                return Status.NONFINITE
+        if wrong == 2 or (wrong and not is_finite):
+            return Status.NONFINITE
         if self.options.gtol is not None and self.largest <= self.options.gtol:
             return Status.GRADIENT
         xtol, ftol = self.options.xtol, self.options.ftol
         if xtol is not None and tests_step:
-            self._step, size = _most(steps), _most(sizes)
+            self._step = step
             if self._step <= xtol * (xtol + size):
                 return Status.STEP
         scale = max(abs(self.value), abs(previous), 1)
@@ -117,15 +124,16 @@ class Stopping:
         return None
 
     def limit(self, nit: int) -> Status | None:
-        """What of the means given is used up; asked on the host alone."""
+        """What of the means given is used up; asked on the host alone, of the clock of rank 0."""
         options = self.options
         if nit >= options.maxiter:
             return Status.MAXITER
         if options.maxfev is not None and self._objective.nfev + self._reserve > options.maxfev:
             return Status.MAXFEV
         # After one step at least: a run that is started again and again gets on.
-        if options.maxtime is not None and nit > self.first and self.seconds >= options.maxtime:
-            return Status.MAXTIME
+        if options.maxtime is not None and nit > self.first:
+            (seconds,) = together(self._comm, [of_first(self._comm, self.seconds)])
+            return Status.MAXTIME if seconds >= options.maxtime else None
         return None
 
     @property
@@ -144,8 +152,9 @@ class Stopping:
             with np.errstate(all="ignore"):
                 each = pairs(self._optimizer, self._state, x, gradient)
                 slopes = read([largest_gradient(*one) for one in each], self._xp)
-            largest = _most(slopes) + 0.0 if slopes else 0.0
-            self.rows.append((nit, math.nan if value is None else value, largest, self.total_seconds))
+            seconds = of_first(self._comm, self.total_seconds)
+            seconds, largest = together(self._comm, [seconds], [_most(slopes) + 0.0])
+            self.rows.append((nit, math.nan if value is None else value, largest, seconds))
 
     def history(self) -> Any:
         """The checks by columns."""
@@ -212,5 +221,5 @@ class Stopping:
 
 
 def _most(numbers: list[float]) -> float:
-    """The largest number, or NaN where there is one, which Python's max may pass over."""
-    return math.nan if any(map(math.isnan, numbers)) else max(numbers)
+    """The largest number, or NaN where there is one, which Python's max may pass over; of none, 0."""
+    return math.nan if any(map(math.isnan, numbers)) else max(numbers, default=0.0)

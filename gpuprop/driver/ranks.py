@@ -1,0 +1,68 @@
+"""Runs whose parameters are spread over processes: numbers of all ranks as one, and what ranks must share.
+
+Whatever a run decides, it decides by these numbers, so that all ranks go the same way.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from gpuprop.driver.functions.callback import takes_a_result
+from gpuprop.driver.options import DriverOptions
+
+#: Options that decide which evaluations, tests and files there are, and when.
+_SHARED = (
+    "gtol", "xtol", "ftol", "maxiter", "maxfev", "maxtime", "check_every", "return_best", "history",
+    "checkpoint", "checkpoint_every", "resume",
+)  # fmt: skip
+
+
+def check_alike(
+    comm: Any, options: DriverOptions, fun: Any, jac: Any, callback: Any, bounds: Any, method: Any
+) -> None:
+    """Refuse arguments by which ranks would wait for each other in different places.
+
+    Raises
+    ------
+    ValueError
+        This rank's are not those of rank 0; or the gradient would be one of finite differences.
+    """
+    if not (callable(jac) or jac is True):
+        raise ValueError(
+            f"jac is {jac!r} and comm is given; finite differences are for one process, as a rank cannot move"
+            " the parameters of others, so pass jac, or jac=True with a fun that gives (f, gradient)"
+        )
+    ours = {name: getattr(options, name) for name in _SHARED}
+    ours |= {n: os.fsdecode(ours[n]) for n in ("checkpoint", "resume") if ours[n] is not None}
+    functions = {"fun": fun, "jac": jac, "callback": callback, "project": options.project}
+    ours |= {name: "a function" if callable(given) else given for name, given in functions.items()}
+    if callback is not None:
+        ours["callback"] = "of intermediate_result" if takes_a_result(callback) else "of x"
+    ours["bounds"] = None if bounds is None else "given"
+    ours["method"] = None if method is None else type(method).__name__
+    ours["state"] = None if options.state is None else f"of step {options.state.step}"
+    theirs = comm.broadcast(ours)
+    for name, given in ours.items():
+        if given != theirs[name]:
+            raise ValueError(
+                f"{name} is {given!r} on rank {comm.rank} and {theirs[name]!r} on rank 0; give all ranks the "
+                "same"
+            )
+
+
+def together(comm: Any, sums: list[float], largest: list[float] | None = None) -> list[float]:
+    """Some numbers summed over all ranks, and the largest of others (or NaN): the same bits on each rank."""
+    numbers = [*sums, *(largest or [])]
+    if comm is None:
+        return numbers
+    rows, n = comm.gather(np.array(numbers, np.float64)), len(sums)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return [*(rows[:, :n].cumsum(axis=0)[-1]).tolist(), *rows[:, n:].max(axis=0).tolist()]
+
+
+def of_first(comm: Any, number: float) -> float:
+    """This number on rank 0, and 0 elsewhere: for sums that are to be what rank 0 says."""
+    return number if comm is None or comm.rank == 0 else 0.0
