@@ -129,10 +129,9 @@ def minimize(
             wrote it; its history, counts and best point are taken over.
     comm : Communicator, optional
         As `gpuprop.distributed.communicator` gives it, on every rank: `x0` is this rank's part of the
-        parameters (it may be empty), `fun` gives its share of f, which is the sum of all, and `jac` the
-        gradient in this part. What stops one rank stops all at the same step, `maxtime` by the clock of
-        rank 0; an error or Ctrl-C ends the job. In the result ``x`` and ``jac`` are of this part, and all
-        else is the same on all ranks. Bounds and `project` are of this part, too.
+        parameters (it may be empty), as are bounds, the gradient, and ``x`` and ``jac`` of the result; `fun`
+        gives the rank's share of f, which is their sum. All else is the same on all ranks, which stop at the
+        same step: for `maxtime` by the clock of rank 0. An error, or Ctrl-C, ends the job.
 
     Returns
     -------
@@ -183,7 +182,8 @@ def minimize(
     keywords = dict(options or {})
     if tol is not None:
         keywords["tol"] = tol
-    misplaced = keywords.keys() & set("fun x0 args jac method optimizer bounds callback comm".split())
+    beside = {"fun", "x0", "args", "jac", "method", "optimizer", "bounds", "callback", "comm"}
+    misplaced = keywords.keys() & beside
     if misplaced:
         raise TypeError(f"options has {', '.join(sorted(misplaced))}; pass such arguments beside options")
     if isinstance(args, Optimizer):

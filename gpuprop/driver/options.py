@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from gpuprop.arguments import number, whole
+from gpuprop.arguments import number, ranks, whole
 from gpuprop.optimizers import GroupsState, State
 
 
@@ -54,15 +54,9 @@ class DriverOptions:
         return cls(**{name: value for name, value in options.items() if name in names})
 
     def __post_init__(self) -> None:
-        if self.comm is not None:
-            if not hasattr(self.comm, "reduce_scatter"):
-                raise TypeError(
-                    f"comm is {self.comm!r}; it must be one that gpuprop.distributed.communicator gave"
-                )
-            if self.comm.rank:
-                object.__setattr__(self, "disp", False)
-            if self.comm.size == 1:
-                object.__setattr__(self, "comm", None)
+        object.__setattr__(self, "comm", ranks(self.comm))
+        if self.comm is not None and self.comm.rank:
+            object.__setattr__(self, "disp", False)
         for name in ("gtol", "xtol", "ftol", "maxtime"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, number(name, getattr(self, name)))

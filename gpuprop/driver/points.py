@@ -42,13 +42,13 @@ def pairs(optimizer: Any, state: Any, *points: Any) -> list[tuple[Any, ...]]:
     return [(optimizer.optimizers[n], state[n], *(point[n] for point in points)) for n in names]
 
 
-def init(optimizer: Any, x: Any, comm: Any, **more: Any) -> Any:
-    """The state of a point, or of this rank's part of one."""
-    return optimizer.init(x, **more, **({} if comm is None else {"comm": comm}))
-
-
 def start(x0: Any, method: Any, bounds: Any, state: Any, comm: Any) -> tuple[Backend, Any, Any, Any]:
     """The backend that numbers are read from, the own arrays to step on, and optimizer and state for them."""
+    if state is not None and state.comm is not comm:
+        theirs, ours = ("one process" if c is None else f"{c.size} ranks" for c in (state.comm, comm))
+        raise ValueError(
+            f"state is of {theirs} and comm of {ours}; pass the comm that init or load_state was given"
+        )
     if not isinstance(method, Groups):
         if isinstance(state, GroupsState):
             raise TypeError("state is a GroupsState and x0 one array; it must be a State")
@@ -76,7 +76,7 @@ def start(x0: Any, method: Any, bounds: Any, state: Any, comm: Any) -> tuple[Bac
     if any(limit is not None for limit in limits.values()):
         method = Groups(optimizers, clip_norm=method.clip_norm)
     on_gpu = [backend for backend in backends if backend.name == "gpu"]
-    return (on_gpu or backends)[0], points, method, init(method, points, comm) if state is None else state
+    return (on_gpu or backends)[0], points, method, method.init(points, comm=comm) if state is None else state
 
 
 def check_state(optimizer: Any, x: Any, state: Any) -> None:
@@ -106,7 +106,7 @@ def _start_of_one(
         if not (state and state.step and is_within(optimizer, x, backend)):
             project(optimizer, x, backend)
         if state is None and makes_state:
-            state = init(optimizer, x, comm, backend=backend)
+            state = optimizer.init(x, backend=backend, comm=comm)
         return backend, x, optimizer, state
 
 

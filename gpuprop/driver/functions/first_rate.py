@@ -11,7 +11,7 @@ from gpuprop.driver.bounds import largest_of
 from gpuprop.driver.functions.callback import in_place
 from gpuprop.driver.functions.objective import Objective
 from gpuprop.driver.options import DriverOptions
-from gpuprop.driver.points import copied, init
+from gpuprop.driver.points import copied
 from gpuprop.driver.ranks import together
 
 #: Elements of which copies in float64 are made at a time.
@@ -69,7 +69,7 @@ def _find(
 
     def bend_at(length: float) -> float:
         """How much of the slope along a first step of this length is gone at its end; NaN where none is."""
-        trial, there = x.copy(), init(optimizer, x, comm, backend=backend)
+        trial, there = x.copy(), optimizer.init(x, backend=backend)
         there.found_rate = length
         optimizer.step(trial, gradient, there)
         del there  # whose memory the function may need
