@@ -1,0 +1,158 @@
+"""`minimize` over ranks: the path of one process, one decision for all, and what ends a job."""
+
+import re
+import signal
+
+import numpy as np
+import programs_of_minimize as programs
+import pytest
+from launch import Job, run
+
+SIZES = (9, 2)
+SAME = ("nit", "nfev", "njev", "status", "success", "message")
+
+
+def joined(parts):
+    if isinstance(parts[0], dict):
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return np.concatenate(parts)
+
+
+def check_same_bits(one, other):
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name in one:
+            check_same_bits(one[name], other[name])
+    else:
+        assert one.dtype == other.dtype
+        assert np.ascontiguousarray(one).tobytes() == np.ascontiguousarray(other).tobytes()
+
+
+def check_path(case, ranks, alone):
+    """That all ranks have gone the way of one process: by the same bits, but for the sum that f is."""
+    first = ranks[0]
+    for other in ranks[1:]:
+        assert {name: other[name] for name in SAME} == {name: first[name] for name in SAME}
+        assert other["fun"] == first["fun"] or np.isnan(first["fun"])
+        check_same_bits(other["history"], first["history"])
+    digits = re.compile(r"f = [-+.e\d]+")
+    assert digits.sub("f", first.pop("message")) == digits.sub("f", alone.pop("message"))
+    assert {name: first[name] for name in SAME[:-1]} == {name: alone[name] for name in SAME[:-1]}
+    for name in ("x", "jac", "state"):
+        check_same_bits(joined([rank[name] for rank in ranks]), alone[name])
+    for name in ("step", "gradient"):
+        check_same_bits(first["history"][name], alone["history"][name])
+    rtol = 1e-6 if case == "float32" else 1e-13
+    np.testing.assert_allclose(first["history"]["fun"], alone["history"]["fun"], rtol)
+    if case != "no f":
+        np.testing.assert_allclose(first["fun"], alone["fun"], rtol)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_all_ranks_go_the_way_of_one_process(ranks):
+    found = run(programs.descents, ranks, SIZES)
+    for name, n in found[0]:
+        alone = programs.descend(None, n, np, name)
+        check_path(name, [each[name, n] for each in found], alone)
+    statuses = {found[0][name, 9]["status"] for name in programs.CASES}
+    assert statuses == {0, 1, 2, 4, 5, 6}
+
+
+@pytest.mark.gpu
+def test_all_ranks_go_the_way_of_one_gpu():
+    import cupy
+
+    found = run(programs.descents, 2, SIZES, True, gpu=True)
+    for name, n in found[0]:
+        check_path(name, [each[name, n] for each in found], programs.descend(None, n, cupy, name))
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_parameters_of_one_rank_may_depend_on_those_of_another(ranks):
+    found = run(programs.coupled, ranks, 1, programs.SGD(0.02, momentum=0.8), {"gtol": 1e-10})
+    x = np.concatenate([each["x"] for each in found])
+    assert {each["status"] for each in found} == {0}
+    np.testing.assert_allclose(x, found[0]["least"], rtol=1e-8)
+
+
+def test_a_callback_of_one_rank_stops_all_at_the_same_step():
+    found = run(programs.with_callbacks, 3)
+    for runs in zip(*found, strict=True):
+        results, seen = zip(*runs, strict=True)
+        assert {(r["nit"], r["status"], r["message"]) for r in results} == {(7, 99, results[0]["message"])}
+        assert [len(each) for each in seen] == [7, 7, 7]
+        if isinstance(seen[0][0], tuple):  # and f is that of all
+            assert seen[0] == seen[1] == seen[2]
+    messages = [one["message"] for one, _ in found[0]]
+    assert messages == 2 * [
+        "`callback` returned True after 7 steps.",
+        "`callback` raised `StopIteration` after 7 steps.",
+    ]
+
+
+def test_the_clock_of_the_first_rank_is_that_of_all():
+    found = run(programs.with_a_fast_clock, 2)
+    assert [[one["status"] for one in each] for each in found] == [[1, 3], [1, 3]]
+    assert [one["nit"] for one in found[0]] == [one["nit"] for one in found[1]] == [25, 1]
+    for one, other in zip(*found, strict=True):
+        check_same_bits(one["history"]["seconds"], other["history"]["seconds"])
+
+
+DIFFERENT = {
+    "maxiter is 5 on rank 1 and 3 on rank 0; give all ranks the same": ({}, {"options": {"maxiter": 5}}),
+    "xtol is 0.1 on rank 1 and None on rank 0; give all ranks the same": ({}, {"options": {"xtol": 0.1}}),
+    "callback is 'of x' on rank 1 and None on rank 0; give all ranks the same": (
+        {},
+        {"callback": programs.cap},
+    ),
+    "fun is 'a function' on rank 1 and None on rank 0; give all ranks the same": ({"fun": None}, {}),
+    "bounds is 'given' on rank 1 and None on rank 0; give all ranks the same": ({}, {"bounds": (0, 1)}),
+    "method is 'SGD' on rank 1 and 'RMSProp' on rank 0; give all ranks the same": (
+        {"method": programs.FALLING},
+        {},
+    ),
+}
+
+
+def test_arguments_by_which_ranks_would_part_are_refused():
+    first, second = run(programs.refused, 2, list(DIFFERENT.values()))
+    assert first == [None] * len(DIFFERENT)
+    assert second == list(DIFFERENT)
+
+
+def test_finite_differences_are_refused():
+    differences = {"jac": "2-point"}
+    messages = run(programs.refused, 2, [(differences, differences)])
+    assert messages[0] == messages[1]
+    assert "jac is '2-point' and comm is given; finite differences are for one process" in messages[0][0]
+
+
+def test_a_communicator_of_another_kind_is_refused():
+    for messages in run(programs.wrong_communicators, 2):
+        made, alone, shared, misplaced = messages
+        assert made == "comm is a Intracomm; it must be one that gpuprop.distributed.communicator gave"
+        assert "state is of one process and comm of 2 ranks; pass the comm that" in alone
+        assert "state is of 2 ranks and comm of one process; pass the comm that" in shared
+        assert "options has comm; pass such arguments beside options" in misplaced
+
+
+def test_the_first_rank_alone_shows_progress():
+    with Job(programs.showing_progress, 2) as job:
+        assert job.wait() == 0, job.report()
+        assert job.err.count("is within gtol. f = ") == 1
+
+
+def test_an_error_in_the_function_of_one_rank_ends_the_job():
+    with Job(programs.one_fails, 2) as job:
+        assert job.wait() != 0
+        assert "ArithmeticError: of the function of rank 1" in job.err
+
+
+def test_ctrl_c_ends_all():
+    with Job(programs.without_end, 2) as job:
+        for rank in range(2):
+            job.told(f"begun {rank}")
+        job.process.send_signal(signal.SIGINT)
+        assert job.wait() != 0
+        assert not list(job.folder.glob("*.result"))
