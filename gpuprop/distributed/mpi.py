@@ -7,6 +7,7 @@ import os
 import pickle
 import platform
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gpuprop.distributed.buffers import Buffers
 from gpuprop.distributed.communicator import Communicator
 from gpuprop.distributed.staged import Staged
 
+ON_HOST = (np.ndarray, list)
 #: How often a rank asks at once whether a message has come, before it naps: a few where ranks outnumber CPUs.
 TESTS, TESTS_OF_MANY = 1000, 20
 #: Seconds of a nap, and those in which a byte is expected at the latest.
@@ -54,7 +56,8 @@ class MPICommunicator(Communicator):
             self._tests = TESTS
 
     def gather(self, numbers: Any) -> Any:
-        return self._way(numbers).gather(numbers)
+        with _device_of(numbers):
+            return self._way(numbers).gather(numbers)
 
     def exchange(self, value: Any) -> list[Any]:
         own = np.frombuffer(pickle.dumps(value), np.uint8)
@@ -64,10 +67,12 @@ class MPICommunicator(Communicator):
         return [pickle.loads(each.tobytes()) for each in np.split(found, np.cumsum(lengths[:-1]))]
 
     def reduce_scatter(self, whole: Any, part: Any, average: bool = False) -> None:
-        self._way(whole).reduce_scatter(whole, part, average)
+        with _device_of(whole):
+            self._way(whole).reduce_scatter(whole, part, average)
 
     def all_gather(self, whole: Any) -> None:
-        self._way(whole).all_gather(whole)
+        with _device_of(whole):
+            self._way(whole).all_gather(whole)
 
     def barrier(self) -> None:
         self.finish(self.messages.Ibarrier())
@@ -103,7 +108,7 @@ class MPICommunicator(Communicator):
 
     def _way(self, array: Any) -> Any:
         """What moves this array."""
-        if isinstance(array, (np.ndarray, list)):
+        if isinstance(array, ON_HOST):
             return self._host
         if self._device is None:
             self._device = self._way_of_devices(array)
@@ -122,6 +127,11 @@ class MPICommunicator(Communicator):
                 raise RuntimeError(f"transport is 'nccl', and {obstacle}")
         aware = reads_gpus() if self._cuda_aware is None else self._cuda_aware
         return Buffers(self, xp) if aware else Staged(self._host, xp)
+
+
+def _device_of(array: Any) -> AbstractContextManager[Any]:
+    """Makes the array's device the current one, whose streams and memory are meant."""
+    return nullcontext() if isinstance(array, ON_HOST) else array.device
 
 
 def reads_gpus() -> bool:

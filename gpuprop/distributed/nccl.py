@@ -25,45 +25,41 @@ class NCCL:
         }  # fmt: skip
         self._gathered: dict[int, Any] = {}
         unique = ranks.broadcast(nccl.get_unique_id() if ranks.rank == 0 else None)
-        with xp.cuda.Device(device):
-            self._comm = nccl.NcclCommunicator(ranks.size, unique, ranks.rank)
+        self._comm = nccl.NcclCommunicator(ranks.size, unique, ranks.rank)
 
     def gather(self, numbers: Any) -> Any:
         stream = self._stream(numbers)
-        with numbers.device:
-            if numbers.size not in self._gathered:
-                self._gathered[numbers.size] = self._xp.empty((self._ranks.size, numbers.size))
-            found = self._gathered[numbers.size]
-            kind, _ = self._types["float64"]
-            self._comm.allGather(numbers.data.ptr, found.data.ptr, numbers.size, kind, stream)
+        if numbers.size not in self._gathered:
+            self._gathered[numbers.size] = self._xp.empty((self._ranks.size, numbers.size))
+        found = self._gathered[numbers.size]
+        kind, _ = self._types["float64"]
+        self._comm.allGather(numbers.data.ptr, found.data.ptr, numbers.size, kind, stream)
         return found
 
     def reduce_scatter(self, whole: Any, part: Any, average: bool) -> None:
         stream, (kind, each) = self._stream(whole), self._types[whole.dtype.name]
         operation = self._nccl.NCCL_AVG if average else self._nccl.NCCL_SUM
-        with whole.device:
-            if whole.size % self._ranks.size == 0:
-                count = part.size * each
-                self._comm.reduceScatter(whole.data.ptr, part.data.ptr, count, kind, operation, stream)
-                return
-            self._nccl.groupStart()  # parts of unlike lengths
-            for rank, start, count in self._parts(whole):
-                to = part.data.ptr if rank == self._ranks.rank else 0
-                self._comm.reduce(start, to, count * each, kind, operation, rank, stream)
-            self._nccl.groupEnd()
+        if whole.size % self._ranks.size == 0:
+            count = part.size * each
+            self._comm.reduceScatter(whole.data.ptr, part.data.ptr, count, kind, operation, stream)
+            return
+        self._nccl.groupStart()  # parts of unlike lengths
+        for rank, start, count in self._parts(whole):
+            to = part.data.ptr if rank == self._ranks.rank else 0
+            self._comm.reduce(start, to, count * each, kind, operation, rank, stream)
+        self._nccl.groupEnd()
 
     def all_gather(self, whole: Any) -> None:
         stream, (kind, each) = self._stream(whole), self._types[whole.dtype.name]
-        with whole.device:
-            if whole.size % self._ranks.size == 0:
-                count = whole.size // self._ranks.size * each
-                own = whole.data.ptr + whole.nbytes // self._ranks.size * self._ranks.rank
-                self._comm.allGather(own, whole.data.ptr, count, kind, stream)
-                return
-            self._nccl.groupStart()
-            for rank, start, count in self._parts(whole):
-                self._comm.bcast(start, count * each, kind, rank, stream)
-            self._nccl.groupEnd()
+        if whole.size % self._ranks.size == 0:
+            count = whole.size // self._ranks.size * each
+            own = whole.data.ptr + whole.nbytes // self._ranks.size * self._ranks.rank
+            self._comm.allGather(own, whole.data.ptr, count, kind, stream)
+            return
+        self._nccl.groupStart()
+        for rank, start, count in self._parts(whole):
+            self._comm.bcast(start, count * each, kind, rank, stream)
+        self._nccl.groupEnd()
 
     def _parts(self, whole: Any) -> list[tuple[int, int, int]]:
         """Of each rank that has elements: its number, where its part is, and how long."""
@@ -81,7 +77,7 @@ class NCCL:
                 f"the array is on device {device}, and the ranks exchange those of device {self._device}; "
                 "keep all arrays of a rank on one device, or make another communicator"
             )
-        return self._xp.cuda.get_current_stream(device).ptr
+        return self._xp.cuda.get_current_stream().ptr
 
 
 def obstacle(ranks: MPICommunicator, array: Any) -> str | None:
