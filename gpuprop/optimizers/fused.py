@@ -113,11 +113,6 @@ class Fused:
         What needs the gradient of all elements before the first step of one, has it written to an array of
         the state, in a pass before: `clip_norm`, ``nonfinite="raise"``, ``learning_rate="auto"``, and rows.
         """
-        value = self._step(x, data, state, at, scalars)
-        return value if value is None else state.backend.total(value)
-
-    def _step(self, x: Any, data: Any, state: State, at: Any, scalars: dict[str, Any]) -> Any:
-        """Make the step, for the value of the arrays that are here."""
         with suppress(Capturing):  # what a graph needs is made below
             if (
                 at is None
@@ -125,6 +120,11 @@ class Fused:
                 and (done := step_at_once(self, x, data, state, scalars))
             ):
                 return done[0]
+        value = self._step(x, data, state, at, scalars)
+        return value if value is None else state.backend.total(value)
+
+    def _step(self, x: Any, data: Any, state: State, at: Any, scalars: dict[str, Any]) -> Any:
+        """Make the step, for the value of the arrays that are here."""
         optimizer, backend = self.optimizer, backend_of_state(state)
         x, given, lines, numbers = taken(backend, self.lines, x, data, scalars)
         at = at if at is None else index_of(backend, at, x)

@@ -220,9 +220,7 @@ class Groups:
         backends = [one.backend for one in taken.values()]
         places = {(backend.name, backend.device_of(g)) for backend, g in zip(backends, grads, strict=True)}
         if captures and (len(places) > 1 or state.comm):
-            raise refusals.captured(
-                "one clip_norm of ranks, or of arrays on several devices must wait for them"
-            )
+            raise refusals.captured("one clip_norm of ranks or arrays on several devices must wait")
         if len(places) == 1:
             scales = backends[0].clip_scales(grads, self.clip_norm, signs, skips, spaces)
         else:

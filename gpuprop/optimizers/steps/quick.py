@@ -117,4 +117,4 @@ def step_at_once(fused: Any, x: Any, data: Any, state: Any, scalars: dict[str, A
             state.backend.update(fused.rule, arrays, known, state._clock, skipped)
         return (None,)
     sums = state.backend.run_at_once(fused.rule, arrays, [known], 1, state._clock, skipped)
-    return None if sums is None else (as_total(state.backend, sums[0]),)
+    return None if sums is None else (state.backend.total(as_total(state.backend, sums[0])),)

@@ -22,10 +22,9 @@ def find_rate(
     products_kernel(grad.dtype.name)(
         flat(grad), flat(last), grad.size, space.blocks, space.sums, size=count * THREADS, block_size=THREADS
     )
-    sums: Any = space.sums
-    elements: tuple[float, ...] = (max(grad.size, 1), grad.size / max(whole, 1))
+    sums, elements = space.sums, [max(grad.size, 1), grad.size / max(whole, 1)]
     if gather is not None:
-        sums, elements = gather(sum_up(space, sums, 3, count, space.blocks, grad.size, whole)), ()
+        sums, elements = gather(sum_up(space, sums, 3, count, space.blocks, grad.size, whole)), []
         count = len(sums)
     law_kernel(space.found.dtype.name, on_device, gather is not None)(
         sums, count, space.blocks, step if on_device else step % 2, sign, *elements, momentum,
