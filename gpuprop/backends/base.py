@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gpuprop.backends.library import Library
-from gpuprop.backends.norms import joint_factor, joint_norm, norm_of
+from gpuprop.backends.norms import clip_factor, joint_norm, norm_of
 from gpuprop.rules import Rule
 from gpuprop.rules.tuning import FAST
 
@@ -153,7 +153,8 @@ class Backend(Library):
         that are not finite are left out of the norm. The factors are numbers, or arrays on that device, so
         that nobody waits for them.
         """
-        factor = joint_factor([self.joint_norm(grads, skips)], clip_norm)
+        norm, unit = self.joint_norm(grads, skips)
+        factor = clip_factor(norm, clip_norm / unit)
         return [sign * factor for sign in signs]
 
     def joint_norm(self, grads: Sequence[Any], skips: Sequence[bool]) -> tuple[float, float]:
