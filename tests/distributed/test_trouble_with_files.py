@@ -46,10 +46,10 @@ def test_what_one_rank_cannot_save_no_rank_saves(tmp_path):
 
 @pytest.fixture
 def files(tmp_path):
-    """Two sets of three parts each, of the same names and shapes."""
-    for name in ("one", "two"):
+    """Two sets of three parts each, of the same shapes and not of the same step."""
+    for step, name in enumerate(("one", "two"), 1):
         (tmp_path / name).mkdir()
-        run(trouble_with_files.save_once, 3, tmp_path / name)
+        run(trouble_with_files.save_once, 3, tmp_path / name, step)
     return tmp_path / "one" / "state", tmp_path / "two" / "state"
 
 
