@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +146,47 @@ def arrays_of(state):
 def load_all(folder, sizes):
     comm = world()
     return {(case, p): loaded(Path(folder, f"{case}-{p}"), case, comm) for case in CASES for p in sizes}
+
+
+def memory_of_loading(paths):
+    """The most bytes that a rank held while it loaded each file, and those that it read."""
+    comm, found = world(), []
+    for path in paths:
+        before, _ = bytes_read(), tracemalloc.start()
+        state = load_state(path, comm=comm)
+        found.append((tracemalloc.get_traced_memory()[1], bytes_read() - before))
+        tracemalloc.stop()
+        del state
+    return found
+
+
+def bytes_read():
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def save_large(folder, shape):
+    comm = world()
+    x = np.ones((comm.cut(shape[0]).stop - comm.cut(shape[0]).start, *shape[1:]))
+    RMSProp().init(x, backend=gpuprop.select_backend("numpy"), comm=comm).save(Path(folder, "parts"), x=x)
+
+
+def on_gpu(folder):
+    """Saved from a GPU, and loaded to it and to the host."""
+    import cupy
+
+    comm = world()
+    x = cupy.arange(7.0 + comm.rank, dtype="float32").reshape(-1, 1) * cupy.ones(5, "float32")
+    state = Adam(0.1).init(x, comm=comm)
+    Adam(0.1).step(x, x.copy(), state)
+    state.save(Path(folder, "state"), x=x)
+    rows = slice(0, 7) if comm.rank == 0 else slice(7, 15)
+    again = load_state(Path(folder, "state"), comm=comm, part=rows)
+    assert again.backend.name == "gpu"
+    assert again.comm is not None
+    for one, two in ((again.extras["x"], x), *zip(again.arrays.values(), state.arrays.values(), strict=True)):
+        assert type(one) is cupy.ndarray
+        assert (one.get().tobytes(), one.shape) == (two.get().tobytes(), two.shape)
+    for each in (state, again):
+        Adam(0.1).step(x, x.copy(), each)
+    host = load_state(Path(folder, "state"), comm=comm, backend=gpuprop.select_backend("numpy"))
+    return host.extras["x"], host.step

@@ -2,12 +2,13 @@
 
 import os
 
+import numpy as np
 import parts_in_files
 import pytest
 from launch import run
 from parts_in_files import CASES, EXTRAS, STEPS
 
-from gpuprop import load_state
+from gpuprop import RMSProp, load_state, select_backend
 
 RANKS = (1, 2, 3, 4)
 
@@ -84,3 +85,30 @@ def test_nothing_is_left_but_an_index_and_its_parts(files, saved):
         names = [name for name in os.listdir(files) if name.startswith(f"{case}-{saved}")]
         assert len(names) == (1 if saved == 1 else 1 + saved)
     assert not [name for name in os.listdir(files) if name.endswith(".tmp")]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="this system does not tell what is read")
+def test_no_rank_holds_or_reads_the_whole(tmp_path):
+    """An array of the whole has 8 MB; a rank of four has 2 MB of each of two, and reads or checks these."""
+    paths = [tmp_path / name for name in ("rows", "columns", "parts")]
+    for path, x in zip(paths, (np.ones(10**6), np.ones((1000, 1000), order="F")), strict=False):
+        RMSProp().init(x, backend=select_backend("numpy")).save(path, x=x)
+    run(parts_in_files.save_large, 3, tmp_path, (1000, 1000))
+    (tmp_path / "four").mkdir()
+    run(parts_in_files.save_large, 4, tmp_path / "four", (1000, 1000))
+    paths.append(tmp_path / "four" / "parts")
+    found = run(parts_in_files.memory_of_loading, 4, paths)
+    assert max(held for rank in found for held, _ in rank) < 7.5e6
+    rows, _, three, four = np.array(found)[:, :, 1].T
+    # Four parts for four ranks are read once; others of which no rank reads all, twice in all.
+    assert max(four) < 4.2e6
+    assert max(sum(rows), sum(three)) < 2 * 16.5e6
+
+
+@pytest.mark.gpu
+def test_parts_on_gpus_come_back_to_them(tmp_path):
+    found = run(parts_in_files.on_gpu, 2, tmp_path, gpu=True)
+    assert [step for _, step in found] == [1, 1]
+    assert [len(x) for x, _ in found] == [8, 7]
+    whole = load_state(tmp_path / "state", backend=select_backend("numpy"))
+    assert_same(np.concatenate([x for x, _ in found]), whole.extras["x"])

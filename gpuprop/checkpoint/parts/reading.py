@@ -72,10 +72,8 @@ class Reader:
         """Those of this rank among a file's, which are from `begin` to `end` of the whole."""
         _, layout = self._open(number, name)
         everyone = self._rows_of(name)
-        low, high = (
-            max(everyone[self._rank].start, begin) - begin,
-            min(everyone[self._rank].stop, end) - begin,
-        )
+        mine = everyone[self._rank]
+        low, high = max(mine.start, begin) - begin, min(mine.stop, end) - begin
         shape = [layout["shape"][each] for each in layout["axes"]]
         axis, dtype = layout["axes"].index(0), np.dtype(layout["dtype"])
         outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
@@ -93,7 +91,8 @@ class Reader:
                     found[first : first + at_once] = rows[:, low:high]
             readers = [r for r, rows in enumerate(everyone) if rows.start < end and rows.stop > begin]
             is_checked = any(everyone[r].start <= begin and everyone[r].stop >= end for r in readers)
-            if not is_checked and readers[number % len(readers)] == self._rank:
+            turn = number + list(self.index.description["arrays"]).index(name)
+            if not is_checked and readers[turn % len(readers)] == self._rank:
                 file.seek(places[name])
                 self._check(file, size * outer, number, name)
         shape[axis] = high - low
