@@ -13,7 +13,7 @@ from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
 from gpuprop.checkpoint.contents import check_one_state, parts_in, prefix_of, understanding
 from gpuprop.checkpoint.description import rebuild
 from gpuprop.checkpoint.layout import restored
-from gpuprop.checkpoint.parts.cutting import checked_part, rows_to_read
+from gpuprop.checkpoint.parts.cutting import check_all_rows, checked_part, rows_to_read
 from gpuprop.checkpoint.parts.index import Index
 from gpuprop.checkpoint.parts.reading import PartLost, Reader
 from gpuprop.checkpoint.parts.together import by_all, by_first
@@ -38,8 +38,9 @@ def load_state(
         From `gpuprop.distributed.communicator`: each of its ranks calls this, and has a part of each array
         of parameters, however many ranks, or one process, had saved it.
     part : slice, or dict of str to slice, optional
-        Which rows of the whole, along the first axis of its arrays; of groups, by their names. By default
-        all, or with `comm` what `numpy.array_split` would give to each rank.
+        Which rows of the whole, along the first axis of its arrays; of groups, by their names. With `comm`,
+        those of all ranks together are the whole, in their order. By default all, or with `comm` what
+        `numpy.array_split` would give to each rank.
 
     Returns
     -------
@@ -84,6 +85,8 @@ def load_state(
 
 def _loaded_by_all(index: Index, backend: Backend | None, comm: Any, part: Any) -> Any:
     given = by_all(comm, lambda: checked_part(index.path, index.description, part))
+    if comm is not None:
+        check_all_rows(index.path, index.description, given)
     found: list[Any] = []
     by_all(comm, lambda: found.append(_loaded(index, given, backend, comm)))
     return found[0]

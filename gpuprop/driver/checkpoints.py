@@ -128,10 +128,14 @@ class Former:
             )
 
 
-def read(path: Any, x0: Any) -> Former | None:
-    """The run in a file, its state beside the arrays of `x0`; None where there is no file."""
+def read(path: Any, x0: Any, comm: Any) -> Former | None:
+    """The run in a file, its state beside the arrays of `x0`; None where there is no file.
+
+    Of several ranks, each has the rows that its `x0` has, after those of the ranks before it.
+    """
     path = os.fsdecode(path)
-    if not os.path.exists(path):
+    is_there = os.path.exists(path)
+    if not (is_there if comm is None else comm.broadcast(is_there)):
         return None
     given = {
         name: backend_of(array).adopt("x0", array) if hasattr(array, "__dlpack__") else array
@@ -140,10 +144,11 @@ def read(path: Any, x0: Any) -> Former | None:
     beside = [array for array in given.values() if hasattr(array, "__dlpack__")] or [np.empty(0)]
     backends = [backend_of(array) for array in beside]
     with backends[0].on_device_of(beside[0]):
+        rows = {"comm": comm, "part": None if comm is None else _rows(x0, comm)}
         try:
-            state = load_state(path)
+            state = load_state(path, **rows)
         except DeviceUnavailableError:
-            state = load_state(path, backend=backends[0])
+            state = load_state(path, backend=backends[0], **rows)
         parts = state if isinstance(state, GroupsState) else {"": state}
         if parts.keys() != given.keys():
             kinds = (
@@ -154,8 +159,9 @@ def read(path: Any, x0: Any) -> Former | None:
                 "another file in resume".format(path, *kinds)
             )
         used = {name: backend_of(a) if hasattr(a, "__dlpack__") else backends[0] for name, a in given.items()}
-        if any(part.backend.xp is not used[name].xp for name, part in parts.items()):  # from another device
-            state = load_state(path, backend=backends[0])
+        is_moved = any(part.backend.xp is not used[name].xp for name, part in parts.items())
+        if is_moved if comm is None else any(comm.exchange(is_moved)):  # from another device
+            state = load_state(path, backend=backends[0], **rows)
             parts = state if isinstance(state, GroupsState) else {"": state}
     for name, part in parts.items():
         if (backend := part.backend).device_of(given[name]) not in (None, backends[0].device_of(beside[0])):
@@ -167,6 +173,15 @@ def read(path: Any, x0: Any) -> Former | None:
                 if part._tuning is not None:
                     part._tuning = backend.asarray(backend.to_host(part._tuning))
     return Former(path, state)
+
+
+def _rows(x0: Any, comm: Any) -> Any:
+    """Which rows of the whole the arrays of this rank are."""
+    if isinstance(x0, Mapping):
+        return {name: _rows(array, comm) for name, array in x0.items()}
+    lengths = comm.exchange(len(x0))
+    begin = sum(lengths[: comm.rank])
+    return slice(begin, begin + lengths[comm.rank])
 
 
 def write(path: Any, x: Any, state: State | GroupsState, progress: Progress) -> bool:

@@ -77,6 +77,27 @@ def rows_to_read(description: Mapping[str, Any], comm: Any, given: Sequence[Mapp
     return cache(of)
 
 
+def check_all_rows(path: str, description: Mapping[str, Any], given: Sequence[Mapping[str, slice]]) -> None:
+    """Refuse parts of several ranks that are not the whole, one after the other.
+
+    Raises
+    ------
+    ValueError
+        Rows are left out, or of two ranks, or in another order.
+    """
+    rows = {name: layout["rows"] for name, layout in description["arrays"].items()}
+    for name, lengths in parameter_rows(description, rows).items():
+        parts = [wanted[name] for wanted in given if name in wanted]
+        ends = [0, *(part.stop for part in parts if part.start < part.stop)]
+        begins = [*(part.start for part in parts if part.start < part.stop), sum(lengths)]
+        if parts and (len(parts) < len(given) or begins != ends):
+            told = ", ".join(f"{part.start} to {part.stop}" for part in parts)
+            raise ValueError(
+                f"part is of the rows {told:.200} on {len(parts)} of {len(given)} ranks; in the order of the "
+                f"ranks they must be all of the {sum(lengths)} rows in {path}"
+            )
+
+
 def checked_part(path: str, description: Mapping[str, Any], part: Any) -> dict[str, slice]:
     """The rows of the parameters that a user wants, by the groups' names.
 

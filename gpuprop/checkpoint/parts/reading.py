@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
@@ -77,7 +78,7 @@ class Reader:
         shape = [layout["shape"][each] for each in layout["axes"]]
         axis, dtype = layout["axes"].index(0), np.dtype(layout["dtype"])
         outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-        found = np.empty((outer, high - low, inner), dtype.newbyteorder("<"))
+        found = np.empty((outer, high - low, inner), dtype)
         size = (end - begin) * inner * dtype.itemsize
         at_once = max(1, BLOCK // max(size, 1))
         with data_of(self.index.files[number], self.index.marks[number]) as (file, places):
@@ -86,7 +87,7 @@ class Reader:
                 if at_once == 1:
                     self._fill(file, found[first], number)
                 else:  # one read of all rows, where one of each would be small
-                    rows = np.empty((len(found[first : first + at_once]), end - begin, inner), found.dtype)
+                    rows = np.empty((len(found[first : first + at_once]), end - begin, inner), dtype)
                     self._fill(file, rows, number)
                     found[first : first + at_once] = rows[:, low:high]
             readers = [r for r, rows in enumerate(everyone) if rows.start < end and rows.stop > begin]
@@ -96,7 +97,9 @@ class Reader:
                 file.seek(places[name])
                 self._check(file, size * outer, number, name)
         shape[axis] = high - low
-        return found.reshape(shape).astype(dtype, copy=False), layout
+        if sys.byteorder == "big":
+            found.byteswap(inplace=True)
+        return found.reshape(shape), layout
 
     def _fill(self, file: IO[bytes], array: np.ndarray, number: int) -> None:
         data = array.reshape(-1).view(np.uint8)
