@@ -192,17 +192,14 @@ class Sharded:
         part = whole[self.comm.cut(whole.size)]
         with backend.on_device_of(part):
             state: State = load_state(path, backend=backend, comm=self.comm)
-            saved = state.extras.pop("x", None)
-            if saved is None or saved.shape != part.shape or saved.dtype != part.dtype:
-                has = (
-                    "no x"
-                    if saved is None
-                    else f"an x of {saved.dtype}, this rank's part in shape {saved.shape}"
-                )
-                raise ValueError(
-                    f"{str(path)!r} has {has}, and the part of x to read it into is of {part.dtype} in shape "
-                    f"{part.shape}; give an array like the one that was saved by Sharded.save"
-                )
+            saved, wrong = state.extras.pop("x", None), ""
+            if saved is None:
+                wrong = "has no x"
+            elif saved.shape != part.shape or saved.dtype != part.dtype:
+                given, has = f"{part.shape} of {part.dtype}", f"{saved.shape} of {saved.dtype}"
+                wrong = f"has {has} as the part of x of rank {self.comm.rank}, and the x given has {given}"
+            if found := [each for each in self.comm.exchange(wrong) if each]:
+                raise ValueError(f"{str(path)!r} {found[0]}; give an array like the one that was saved")
             part[...] = backend.asarray(saved)
             self.comm.all_gather(whole)
             state._room_for_gradient(part)

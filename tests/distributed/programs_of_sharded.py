@@ -194,22 +194,42 @@ def memory(size):
     return sum(array.nbytes for array in state.arrays.values()), made, most - before
 
 
-def saved_and_resumed(path, shape, saves):
+def saved_and_resumed(folder, saves):
     """The points of 3 steps, a save or a load, and 3 steps more; `saves` for the first run, and the whole."""
     comm = communicator(MPI.COMM_WORLD)
-    x = np.asfortranarray(np.linspace(1, 2, int(np.prod(shape))).reshape(shape))
-    sharded = Sharded(gpuprop.RMSProp(0.01, momentum=0.9), comm, average=False)
+    sharded, points = Sharded(gpuprop.RMSProp(0.01, momentum=0.9), comm, average=False), []
+    for shape in ((7,), (3, 4)):
+        path = folder / f"state-{len(shape)}"
+        x = np.asfortranarray(np.linspace(1, 2, int(np.prod(shape))).reshape(shape))
+        share = np.empty_like(x)
+        if saves:
+            state = sharded.init(x)
+            some_steps(sharded, x, share, state)
+            sharded.save(path, x, state)
+        else:
+            x[...] = np.nan
+            state = sharded.load(path, x)
+        some_steps(sharded, x, share, state)
+        points.append(x)
+    return points
 
-    def go_on():
-        for _ in range(3):
-            sharded.step(x, shares(np.random.default_rng(1), 2 * x, comm), state)
 
-    if saves:
-        state = sharded.init(x)
-        go_on()
-        sharded.save(path, x, state)
-    else:
-        x[...] = np.nan
-        state = sharded.load(path, x)
-    go_on()
-    return x
+def some_steps(sharded, x, share, state):
+    for _ in range(3):
+        share[...] = shares(np.random.default_rng(1), 2 * x, sharded.comm)
+        sharded.step(x, share, state)
+
+
+def loads(path):
+    """What errors say of files that have no such x."""
+    comm, said = communicator(MPI.COMM_WORLD), []
+    sharded, x = Sharded(gpuprop.SGD(), comm), np.ones(8)
+    state = sharded.init(x)
+    sharded.save(path, x, state)
+    state.save(path.with_suffix(".alone"))
+    for file, other in ((path, np.ones(9)), (path, np.ones(8, "f4")), (path.with_suffix(".alone"), x)):
+        try:
+            sharded.load(file, other)
+        except ValueError as error:
+            said.append(str(error))
+    return said, x
