@@ -1,5 +1,7 @@
 """Arrays that cannot be updated: a sentence that says so, and nothing written."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -164,6 +166,15 @@ def test_parameters_that_overlap_themselves(backend):
 def test_views_of_one_array_that_differ_in_empty_strides_are_one(backend):
     x = backend.xp.ones(6)
     RMSProp().step(x[None, :], x.reshape(1, -1), RMSProp().init(x[None, :], backend=backend))
+    assert (x < 1).all()
+
+
+@pytest.mark.parametrize("size", [3, 10**5])
+def test_a_dtype_may_name_the_byte_order_of_this_machine(size):
+    dtype = np.dtype(float).newbyteorder("<" if sys.byteorder == "little" else ">")
+    assert dtype.isnative
+    x, grad = np.ones(size), np.ones(size, dtype)
+    RMSProp().step(x, grad, RMSProp().init(x))
     assert (x < 1).all()
 
 

@@ -7,6 +7,7 @@ Offsets in objects are those that NumPy's and CPython's headers build into every
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from llvmlite import ir
@@ -17,6 +18,8 @@ from gpuprop.backends.cpu.kernels.kernel import ABOUT, BEGIN, EACH, FRAME, NUMBE
 WORD, INT, BYTE, BOOL, DOUBLE = (*map(ir.IntType, (64, 32, 8, 1)), ir.DoubleType())
 WORDS = WORD.as_pointer()
 TYPE, DATA, NDIM, SHAPE, STRIDES, DTYPE, FLAGS, KIND, ITEMSIZE = PLACES
+#: What a dtype that names its byte order says where that is this machine's; others say "=".
+OWN_ORDER = "<" if sys.byteorder == "little" else ">"
 
 
 class Lines(ir.IRBuilder):
@@ -160,7 +163,8 @@ def _unpack(module: ir.Module) -> Any:
                 letters = b.bitcast(b.gep(dtype, [WORD(KIND)]), BYTE.as_pointer())
                 letter, order = b.load(letters), b.load(b.gep(letters, [WORD(2)]))
                 b.refuse(b.not_(b.is_(b.zext(letter, WORD), kind)))
-                b.refuse(b.not_(b.is_(order, ord("="))))
+                is_native = b.or_(b.is_(order, ord("=")), b.is_(order, ord(OWN_ORDER)))
+                b.refuse(b.not_(is_native))
                 b.refuse(b.not_(b.is_(b.word(dtype, ITEMSIZE), itemsize)))
                 b.put(to, 0, b.word(thing, DATA))
                 sizes, strides = b.address(b.word(thing, SHAPE)), b.address(b.word(thing, STRIDES))
