@@ -19,13 +19,13 @@ def least_squares():
     comm = communicator(MPI.COMM_WORLD)
     cut, random = comm.cut(N), np.random.default_rng(comm.rank)
     n = cut.stop - cut.start
-    blocks = pylops_mpi.MPIBlockDiag([pylops.MatrixMult(random.standard_normal((n + 9, n)))])
-    jumps = 3 * pylops_mpi.MPIFirstDerivative(N, kind="forward")
+    blocks = pylops_mpi.MPIBlockDiag([pylops.MatrixMult(random.standard_normal((n + 30, n)))])
+    jumps = 2 * pylops_mpi.MPIFirstDerivative(N, kind="forward")
     shapes = MPI.COMM_WORLD.allgather((n,))
     x = pylops_mpi.DistributedArray(N, local_shapes=shapes, partition=pylops_mpi.Partition.SCATTER)
     x[:] = random.standard_normal(n)
     right = blocks @ x
-    right[:] = right.local_array + random.standard_normal(n + 9)
+    right[:] = right.local_array + random.standard_normal(n + 30)
 
     def fun(part):
         x[:] = part
