@@ -220,7 +220,7 @@ def minimize_by(
         )
     chosen = DriverOptions.of(options)
     if chosen.comm is not None:
-        check_alike(chosen.comm, chosen, fun, jac, callback, bounds, optimizer)
+        check_alike(chosen.comm, chosen, fun, x0, jac, callback, bounds, optimizer)
     former = None if chosen.resume is None else read(chosen.resume, x0, chosen.comm)
     state = chosen.state if former is None else former.state
     if optimizer is None:

@@ -6,6 +6,7 @@ Whatever a run decides, it decides by these numbers, so that all ranks go the sa
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ _SHARED = (
 
 
 def check_alike(
-    comm: Any, options: DriverOptions, fun: Any, jac: Any, callback: Any, bounds: Any, method: Any
+    comm: Any, options: DriverOptions, fun: Any, x0: Any, jac: Any, callback: Any, bounds: Any, method: Any
 ) -> None:
     """Refuse arguments by which ranks would wait for each other in different places.
 
@@ -41,6 +42,7 @@ def check_alike(
     ours |= {name: "a function" if callable(given) else given for name, given in functions.items()}
     if callback is not None:
         ours["callback"] = "of intermediate_result" if takes_a_result(callback) else "of x"
+    ours["x0"] = f"of {', '.join(x0)}" if isinstance(x0, Mapping) else "one array"
     ours["bounds"] = None if bounds is None else "given"
     ours["method"] = None if method is None else type(method).__name__
     ours["state"] = None if options.state is None else f"of step {options.state.step}"

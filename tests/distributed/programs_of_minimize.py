@@ -135,20 +135,32 @@ def descents(sizes, on_gpu=False):
     return {(name, n): descend(comm, n, xp, name) for name in CASES for n in sizes}
 
 
-def coupled(seed, method, options):
+def coupled(seed, method, options, comm=None):
     """Least squares in which each residual has parameters of all ranks; and what NumPy finds."""
-    from mpi4py import MPI
-
-    comm, rng = world(), np.random.default_rng(seed)
-    matrix, right = rng.standard_normal((20, 7)), rng.standard_normal(20)
+    comm, random = comm or world(), np.random.default_rng(seed)
+    matrix, right = random.standard_normal((20, 7)), random.standard_normal(20)
     cut = comm.cut(7)
 
     def fun(x):
-        residual = matrix @ np.concatenate(MPI.COMM_WORLD.allgather(x)) - right
+        residual = matrix @ np.concatenate(comm.exchange(x)) - right
         return float(residual @ residual) / 2 / comm.size, matrix[:, cut].T @ residual
 
+    options = {"history": True, **options}
     result = gpuprop.minimize(fun, np.zeros(7)[cut], method=method, jac=True, comm=comm, options=options)
-    return told(result) | {"least": np.linalg.lstsq(matrix, right)[0]}
+    least = np.linalg.lstsq(matrix, right)[0]
+    return told(result) | {"least": least, "found_rate": result.state.found_rate}
+
+
+class Alone:
+    """In the place of a communicator: one rank."""
+
+    rank, size, over = 0, 1, None
+
+    def cut(self, length):
+        return slice(0, length)
+
+    def exchange(self, value):
+        return [value]
 
 
 def with_callbacks():
@@ -199,12 +211,37 @@ def with_a_fast_clock():
     return results
 
 
+#: With a state of arrays, and what a run knows of former steps; and of two arrays.
+RUNS = {
+    "one": (RMSProp(0.9, momentum=0.5), {"fun": "fun", "jac": "jac"}),
+    "two": (Groups({"a": SGD(0.01), "b": RMSProp(0.9)}), {"fun": "fun_of_two", "jac": "jac_of_two"}),
+}
+
+
+def go_on(comm, n, xp, name, maxiter, **options):
+    """A run, or more of it, whose checks look back, and which keeps its best point; how it ended."""
+    problem, (method, functions) = Separate(comm, n, xp), RUNS[name]
+    fun, jac = (getattr(problem, f) for f in functions.values())
+    x0 = problem.x0 if name == "one" else {"a": problem.x0, "b": 2 * problem.x0}
+    options |= {"maxiter": maxiter, "gtol": None, "xtol": 1e-12, "return_best": True, "history": True}
+    return told(gpuprop.minimize(fun, x0, (), method, jac, comm=comm, options=options))
+
+
+def go_on_from(n, name, path, new_path, maxiter):
+    return go_on(world(), n, np, name, maxiter, resume=path, checkpoint=new_path, checkpoint_every=5)
+
+
+def go_on_with_another_length(path):
+    go_on(world(), 8, np, "one", 40, resume=path)
+
+
 def refused(cases):
     """What a rank says of arguments that no rank may have, or that differ from those of rank 0."""
     comm, messages = world(), []
     problem = Separate(comm, 5, np)
     for of_first, of_others in cases:
-        given = {"fun": problem.fun, "jac": problem.jac, "method": PLAIN, "options": {}, "bounds": None}
+        given = {"fun": problem.fun, "x0": problem.x0, "jac": problem.jac, "method": PLAIN}
+        given |= {"options": {}, "bounds": None}
         given |= of_others if comm.rank else of_first
         given["options"] = {"maxiter": 3} | given["options"]
         try:
@@ -222,7 +259,14 @@ def check(comm, given):
 
     options = DriverOptions.of(given["options"] | {"comm": comm})
     check_alike(
-        comm, options, given["fun"], given["jac"], given.get("callback"), given["bounds"], given["method"]
+        comm,
+        options,
+        given["fun"],
+        given["x0"],
+        given["jac"],
+        given.get("callback"),
+        given["bounds"],
+        given["method"],
     )
 
 

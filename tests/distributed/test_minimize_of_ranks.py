@@ -99,6 +99,46 @@ def test_the_clock_of_the_first_rank_is_that_of_all():
         check_same_bits(one["history"]["seconds"], other["history"]["seconds"])
 
 
+@pytest.mark.parametrize(("name", "n"), [("one", 9), ("one", 3), ("two", 9)])
+def test_a_run_goes_on_with_any_number_of_ranks(tmp_path, name, n):
+    """One of 40 steps by one process, against parts of it by 3 ranks, 2 and 1."""
+    files = [str(tmp_path / f"{k}.safetensors") for k in range(4)]
+    run(programs.go_on_from, 3, n, name, files[0], files[1], 13)
+    found = run(programs.go_on_from, 2, n, name, files[1], files[2], 27)
+    assert found[0]["message"] == found[1]["message"]
+    assert f"The run went on from {files[1]} at step 13." in found[0]["message"]
+    last = programs.go_on(None, n, np, name, 40, resume=files[2])
+    alone = programs.go_on(None, n, np, name, 40)
+    for of_run in ("x", "jac", "state"):
+        check_same_bits(last[of_run], alone[of_run])
+    assert [last[key] for key in ("nit", "nfev", "njev", "status")] == [
+        alone[key] for key in ("nit", "nfev", "njev", "status")
+    ]
+    for key in ("step", "gradient"):
+        check_same_bits(last["history"][key], alone["history"][key])
+    np.testing.assert_allclose(last["history"]["fun"], alone["history"]["fun"], 1e-13)
+
+
+def test_a_file_of_more_rows_than_the_ranks_have_is_refused(tmp_path):
+    path = str(tmp_path / "run.safetensors")
+    programs.go_on(None, 9, np, "one", 10, checkpoint=path)
+    with Job(programs.go_on_with_another_length, 2, path) as job:
+        assert job.wait() != 0
+        assert "has x of float64 of shape (5,) and x0 is of float64 of shape (4,)" in job.err
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_rate_is_found_for_all_ranks(ranks):
+    found = run(programs.coupled, ranks, 1, None, {"gtol": 1e-8})
+    assert {each["status"] for each in found} == {0}
+    assert len({each["found_rate"] for each in found}) == 1
+    x = np.concatenate([each["x"] for each in found])
+    np.testing.assert_allclose(x, found[0]["least"], rtol=1e-6)
+    alone = programs.coupled(1, None, {"gtol": 1e-8}, programs.Alone())
+    first, whole = (one["history"]["gradient"][:3] for one in (found[0], alone))
+    np.testing.assert_allclose(first, whole, rtol=1e-9)
+
+
 DIFFERENT = {
     "maxiter is 5 on rank 1 and 3 on rank 0; give all ranks the same": ({}, {"options": {"maxiter": 5}}),
     "xtol is 0.1 on rank 1 and None on rank 0; give all ranks the same": ({}, {"options": {"xtol": 0.1}}),
@@ -108,6 +148,10 @@ DIFFERENT = {
     ),
     "fun is 'a function' on rank 1 and None on rank 0; give all ranks the same": ({"fun": None}, {}),
     "bounds is 'given' on rank 1 and None on rank 0; give all ranks the same": ({}, {"bounds": (0, 1)}),
+    "x0 is 'of a' on rank 1 and 'one array' on rank 0; give all ranks the same": (
+        {},
+        {"x0": {"a": np.ones(2)}},
+    ),
     "method is 'SGD' on rank 1 and 'RMSProp' on rank 0; give all ranks the same": (
         {"method": programs.FALLING},
         {},
