@@ -97,11 +97,11 @@ class Stopping:
             found = iter(number + 0.0 for number in numbers)  # no -0
             largest, values, steps, sizes = ([next(found) for _ in part] for part in wanted)
         judged = [s for (one, *_), s in zip(each, largest, strict=True) if one.nonfinite == "propagate"]
-        wrong: float = bool(judged) + (not all(map(math.isfinite, judged)))
+        wrong = float(bool(judged)) + (not all(map(math.isfinite, judged)))
         *values, seconds, self.largest, step, size, wrong = together(
             self._comm,
             [*values, of_first(self._comm, self.total_seconds)],
-            [_most(largest), _most(steps), _most(sizes), float(wrong)],
+            [_most(largest), _most(steps), _most(sizes), wrong],
         )
         self.value = values[0] if values else math.nan
         # Of the last check, if that was made in its time.
