@@ -119,6 +119,15 @@ def test_rows_that_are_not_there_are_told(files, part):
     )
 
 
+def test_rows_of_ranks_that_are_not_the_whole_are_told(files):
+    (errors, none), (others, all_rows) = run(trouble_with_files.trouble_with_parts, 2, files[0])
+    assert errors == others
+    assert (none, all_rows) == ((0, 3), (18, 3))
+    for kind, message in errors:
+        assert kind == "ValueError"
+        assert f"they must be all of the 18 rows in {files[0]}" in message
+
+
 def test_of_groups_rows_are_by_name(tmp_path):
     state, parts = parts_in_files.begun("groups", None)
     state.save(tmp_path / "state", **parts)
