@@ -85,12 +85,6 @@ def test_more_ranks_than_devices_for_nccl_are_an_error():
     assert "Traceback" not in errors
 
 
-def test_a_gradient_inside_the_step_cannot_be_divided():
-    status, out, errors = run(1, "run_quadratic.py", "--mpi", "--fused")
-    assert (status, out) == (2, "")
-    assert "--fused makes no array of gradients, which ranks could add" in errors
-
-
 def test_ctrl_c_ends_all_ranks():
     arguments = ("--device", "numpy", "--mpi", "--epochs", 10**8, "--every", 1)
     with started(2, "run_quadratic.py", *arguments) as process:

@@ -7,6 +7,7 @@ import prove_on_gpu
 import pytest
 import run_quadratic
 import time_launches
+import time_ranks
 
 ALL = [benchmark, compare_optimizers, compare_rates, run_quadratic]
 FILES = [
@@ -51,6 +52,9 @@ FILES = [
         (prove_on_gpu, ["--out", "x", "--page", "y"], "give either --out FOLDER"),
         (prove_on_gpu, ["--out", "x", "--parts", "dance"], "invalid choice: 'dance'"),
         (prove_on_gpu, ["--out", "x", "--budget", "0"], "'0' is not a whole number of at least 1"),
+        (run_quadratic, ["--mpi", "--fused"], "--fused makes no array of gradients, which ranks could add"),
+        (run_quadratic, ["--transport", "post"], "invalid choice: 'post'"),
+        (time_ranks, ["--size", "0"], "'0' is not a whole number of at least 1"),
         (time_launches, ["--sizes", "0"], "'0' is not a whole number of at least 1"),
         (time_launches, ["--json", "/"], "cannot write '/': it is a folder"),
     ],
