@@ -7,12 +7,9 @@ import shutil
 import tempfile
 
 import pytest
+from parameters import BACKENDS, COMPILED
 
 import gpuprop
-
-BACKENDS = ["numpy", "cpu", pytest.param("gpu", marks=pytest.mark.gpu)]
-COMPILED = BACKENDS[1:]
-DTYPES = ["float16", "float32", "float64"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,7 +4,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from conftest import DTYPES
+from parameters import DTYPES
 from trial_rules import apply
 
 from gpuprop import Rule, select_backend

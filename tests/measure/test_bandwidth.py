@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import DTYPES
+from parameters import DTYPES
 
 from gpuprop import RMSProp
 from gpuprop.measure import bandwidth

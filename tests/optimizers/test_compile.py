@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from conftest import COMPILED
+from parameters import COMPILED
 from variants import covering
 
 import gpuprop

@@ -6,9 +6,9 @@ import article
 import hypothesis.extra.numpy as arrays_of
 import numpy as np
 import pytest
-from conftest import DTYPES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from parameters import DTYPES
 
 import gpuprop
 from gpuprop import RMSProp, reference

@@ -10,8 +10,8 @@ from pathlib import Path
 import benchmark
 import numpy as np
 import pytest
-from conftest import COMPILED
 from contenders import CONTENDERS, OF_FUSED, WITH_FUSED, Absent, Problem
+from parameters import COMPILED
 from workloads import DTYPES, element_of, problem_of, rule_and_bytes
 
 import gpuprop

@@ -12,7 +12,7 @@ from pathlib import Path
 import article
 import numpy as np
 import pytest
-from conftest import BACKENDS
+from parameters import BACKENDS
 
 import gpuprop
 

@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import DTYPES
+from parameters import DTYPES
 from trial_rules import CLIPPED
 
 from gpuprop import RMSProp

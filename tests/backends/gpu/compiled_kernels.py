@@ -4,7 +4,7 @@ import importlib.util
 from collections import Counter
 from itertools import product
 
-from conftest import DTYPES
+from parameters import DTYPES
 from trial_rules import CLIPPED, EVERYTHING
 
 from gpuprop import Adam, RMSProp, rules

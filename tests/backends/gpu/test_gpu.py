@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from conftest import DTYPES
+from parameters import DTYPES
 from trial_rules import apply
 
 from gpuprop import RMSProp, Rule, select_backend
