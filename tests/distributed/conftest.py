@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import launch
 import pytest
 
 #: The programs import mpi4py.
 collect_ignore_glob = [] if find_spec("mpi4py") else ["test_*.py"]
+
+#: What the plain run takes of each kind: to start ranks takes a second, and what they compile some more.
+PLAIN = (
+    "test_each_rank_gives_back_what_its_function_returns[2]",
+    "test_arguments_that_are_wrong_are_said_to_be",
+    "test_numbers_are_summed_in_the_order_of_ranks_and_the_same_everywhere[2]",
+    "test_a_rank_that_raises_ends_the_job_with_its_message",
+    "test_parts_on_the_numpy_backend",
+    "test_gradients_are_averaged[2]",
+    "test_the_first_rank_alone_shows_progress",
+    "test_nothing_is_left_but_an_index_and_its_parts[2]",
+    "test_the_six_lines_are_printed_once[2-cpu-auto]",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.name not in PLAIN:
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True, scope="session")
