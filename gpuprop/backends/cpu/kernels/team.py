@@ -123,7 +123,8 @@ def _serve(module: ir.Module, share: Any) -> Any:
         b.leave_if(b.icmp_signed(">", left, WORD(0)), again)
         _futex(b, call, _WAIT, seen)
         cpu = b.sext(b.call_c("sched_getcpu", INT), WORD)
-        with b.if_then(b.is_(cpu, _look(b, _at(b, team, CPU))), likely=False):
+        is_callers = b.and_(b.is_(cpu, _look(b, _at(b, team, CPU))), b.icmp_unsigned("<", cpu, WORD(1024)))
+        with b.if_then(is_callers, likely=False):
             _leave_processor(b, cpu)
     b.unreachable()
     return serve
@@ -150,8 +151,8 @@ def _hire(module: ir.Module, serve: Any) -> Any:
     """Have threads, and return how many there are, at most so many as wanted; signals are not theirs."""
     hire, b, team, process, wanted = define(module, "hire", WORD, WORDS, WORD, WORD)
     with b.if_then(b.not_(b.is_(b.word(team, PROCESS), process)), likely=False):
-        for place in (HIRED, NAMED, WAITERS):
-            b.put(team, place, WORD(0))
+        b.put(team, HIRED, WORD(0))  # those who wait may be of this process already
+        b.put(team, NAMED, WORD(0))
         b.put(team, PROCESS, process)
     hired = cgutils.alloca_once_value(b, b.word(team, HIRED))
     with b.if_then(b.icmp_signed("<", b.load(hired), wanted), likely=False):
