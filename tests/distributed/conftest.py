@@ -17,10 +17,7 @@ PLAIN = (
     "test_arguments_that_are_wrong_are_said_to_be",
     "test_numbers_are_summed_in_the_order_of_ranks_and_the_same_everywhere[2]",
     "test_a_rank_that_raises_ends_the_job_with_its_message",
-    "test_parts_on_the_numpy_backend",
     "test_gradients_are_averaged[2]",
-    "test_the_first_rank_alone_shows_progress",
-    "test_nothing_is_left_but_an_index_and_its_parts[2]",
     "test_the_six_lines_are_printed_once[2-cpu-auto]",
 )
 
