@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from command_line import tell
@@ -15,8 +14,6 @@ from gpuprop.measure import bandwidth
 
 #: What ranks raise where one cannot take part: there is no MPI, or a transport does not work here.
 ERRORS = (ImportError, RuntimeError)
-#: Seconds in which mpiexec reads what a rank has said, before it ends the job.
-LAST_WORDS = 0.1
 
 
 def joined(transport: str) -> Any:
@@ -44,11 +41,9 @@ def failed(comm: Any, message: str) -> int:
         return 2
     from mpi4py import MPI
 
-    tell(f"rank {comm.rank}: {message}")
-    sys.stdout.flush()
-    time.sleep(LAST_WORDS)
-    MPI.COMM_WORLD.Abort(2)
-    os._exit(2)  # where another rank has ended the job already, it may come back
+    from gpuprop.distributed import endings
+
+    endings.end_the_job(f"{Path(sys.argv[0]).name}: rank {comm.rank}: {message}", MPI.COMM_WORLD.Abort, 2)
 
 
 def time_transfers(comm: Any, backend: gpuprop.Backend) -> list[float]:

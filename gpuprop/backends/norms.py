@@ -23,6 +23,8 @@ def norm_of(xp: Any, array: Any, finite_only: bool) -> tuple[float, float]:
 def joint_norm(norms: Sequence[Sequence[float]]) -> tuple[float, float]:
     """That of vectors of these norms together."""
     largest = max(unit for _, unit in norms)
+    if any(math.isnan(norm) for norm, _ in norms):  # which hypot forgets beside an infinity
+        return math.nan, largest
     return math.hypot(*(norm * (unit / largest) for norm, unit in norms)), largest
 
 

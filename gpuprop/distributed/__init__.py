@@ -53,7 +53,7 @@ def communicator(
     """
     if transport not in ("auto", "mpi", "nccl"):
         raise ValueError(f"transport is {transport!r}; it must be 'auto', 'mpi' or 'nccl'")
-    if not timeout > 0:
+    if not isinstance(timeout, (int, float)) or not timeout > 0:
         raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds, above 0")
     try:
         from gpuprop.distributed.mpi import MPICommunicator

@@ -42,7 +42,8 @@ class Communicator(ABC):
         """Write into `part` this rank's part of the sum (or average) over all ranks of `whole`.
 
         Both are contiguous vectors of one dtype and device; the parts are cut as `cut` says. Nothing else
-        is written, and of 16 bits a sum is rounded once. By MPI it goes in the order of the ranks.
+        is written. By MPI a sum goes in the order of the ranks, and of 16 bits it is rounded once; NCCL has
+        an order of its own, and rounds each addition.
         """
 
     @abstractmethod
@@ -65,11 +66,25 @@ class Communicator(ABC):
         """The backend for arrays each of which is a part, its rank's, of one over all ranks."""
         return Parts.of(backend, self)
 
+    def check_alike(self, about: str) -> None:
+        """Refuse on every rank what would have them wait for each other in different calls.
+
+        Raises
+        ------
+        ValueError
+            A rank says something else than rank 0.
+        """
+        first, *others = self.exchange(about)
+        for rank, other in enumerate(others, 1):
+            if other != first:
+                raise ValueError(f"rank 0 has {first}, and rank {rank} has {other}; give all ranks the same")
+
     def sum(self, numbers: Sequence[float]) -> list[float]:
         """Each of the numbers summed over the ranks, in their order: the same bits on every rank."""
         total, *others = self.gather(np.asarray(numbers, np.float64))
-        for other in others:
-            total = total + other
+        with np.errstate(invalid="ignore", over="ignore"):
+            for other in others:
+                total = total + other
         return total.tolist()
 
     def maximum(self, numbers: Sequence[float]) -> list[float]:

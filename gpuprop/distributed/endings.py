@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 #: Seconds in which the launcher reads the last words, before it ends the ranks.
 LAST_WORDS = 0.1
 
 
-def end_the_job(message: str, abort: Callable[[int], Any]) -> None:
+def end_the_job(message: str, abort: Callable[[int], Any], status: int = 1) -> NoReturn:
     """Say why, and end all ranks."""
-    print(message, file=sys.stderr)
-    _end(1, abort)
+    with suppress(Exception):
+        print(message, file=sys.stderr)
+    _end(status, abort)
 
 
 def end_all_with_one(abort: Callable[[int], Any]) -> None:
@@ -33,8 +36,10 @@ def end_all_with_one(abort: Callable[[int], Any]) -> None:
     sys.excepthook = hook
 
 
-def _end(status: int, abort: Callable[[int], Any]) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+def _end(status: int, abort: Callable[[int], Any]) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # nobody may read it any more
+            stream.flush()
     time.sleep(LAST_WORDS)
     abort(status)
+    os._exit(status)  # where another rank has ended the job already, it may come back

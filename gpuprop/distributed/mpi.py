@@ -47,9 +47,10 @@ class MPICommunicator(Communicator):
         self.finish(request)
         self.node = f"{platform.node()} {_boot()}"
         cpus = _cpus()
-        nodes = self.exchange((self.node, cpus))
-        self._node_rank = [node for node, _ in nodes[: self.rank]].count(self.node)
-        among = sum(node == self.node and not cpus.isdisjoint(theirs) for node, theirs in nodes)
+        self.check_alike(f"transport={transport!r}")
+        told = self.exchange((self.node, cpus))
+        self._node_rank = [node for node, _ in told[: self.rank]].count(self.node)
+        among = sum(node == self.node and not cpus.isdisjoint(theirs) for node, theirs in told)
         if self.size > 1:
             threads.share_cpus(among)
         if among <= len(cpus):
@@ -99,7 +100,8 @@ class MPICommunicator(Communicator):
             if waited > self._timeout:
                 endings.end_the_job(
                     f"rank {self.rank} has waited {self._timeout:g} s for another rank, which has ended, "
-                    "hangs or is stopped; the job ends",
+                    "hangs, is stopped or computes for longer; the job ends (communicator takes another "
+                    "timeout)",
                     MPI.COMM_WORLD.Abort,
                 )
             if waited > SLOWEST * nbytes:

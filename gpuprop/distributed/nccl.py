@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,11 +45,10 @@ class NCCL:
             count = part.size * each
             self._comm.reduceScatter(whole.data.ptr, part.data.ptr, count, kind, operation, stream)
             return
-        self._nccl.groupStart()  # parts of unlike lengths
-        for rank, start, count in self._parts(whole):
-            to = part.data.ptr if rank == self._ranks.rank else 0
-            self._comm.reduce(start, to, count * each, kind, operation, rank, stream)
-        self._nccl.groupEnd()
+        with self._group():  # parts of unlike lengths
+            for rank, start, count in self._parts(whole):
+                to = part.data.ptr if rank == self._ranks.rank else 0
+                self._comm.reduce(start, to, count * each, kind, operation, rank, stream)
 
     def all_gather(self, whole: Any) -> None:
         stream, (kind, each) = self._stream(whole), self._types[whole.dtype.name]
@@ -56,10 +57,17 @@ class NCCL:
             own = whole.data.ptr + whole.nbytes // self._ranks.size * self._ranks.rank
             self._comm.allGather(own, whole.data.ptr, count, kind, stream)
             return
+        with self._group():
+            for rank, start, count in self._parts(whole):
+                self._comm.bcast(start, count * each, kind, rank, stream)
+
+    @contextmanager
+    def _group(self) -> Iterator[None]:
         self._nccl.groupStart()
-        for rank, start, count in self._parts(whole):
-            self._comm.bcast(start, count * each, kind, rank, stream)
-        self._nccl.groupEnd()
+        try:
+            yield
+        finally:
+            self._nccl.groupEnd()
 
     def _parts(self, whole: Any) -> list[tuple[int, int, int]]:
         """Of each rank that has elements: its number, where its part is, and how long."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from typing import Any
 
-from gpuprop.arguments import flag
+from gpuprop.arguments import flag, ranks
 from gpuprop.backends import Backend, backend_of
 from gpuprop.checkpoint import load_state
 from gpuprop.distributed.communicator import Communicator
@@ -98,16 +98,12 @@ class Sharded:
         x, whole = vector_of_x(chosen, x)
         kind = f"a {chosen.xp.__name__} array of {x.dtype}"
         about = f"{kind} of shape {x.shape}, its axes in the order {axes_of(x)}"
-        for rank, other in enumerate(self.comm.exchange(about)):
-            if other != about:
-                raise ValueError(
-                    f"x is {about} on rank {self.comm.rank}, and {other} on rank {rank}; every rank must "
-                    "hold all of x, and alike in memory"
-                )
+        self.comm.check_alike(f"all of x as {about}")
         part = whole[self.comm.cut(whole.size)]
         with chosen.on_device_of(part):
             state = self._of_part(chosen, x).init(part, backend=chosen, comm=self.comm)
-            state._room_for_gradient(part)
+            if self.comm.size > 1:
+                state._room_for_gradient(part)
         return state
 
     def step(self, x: Any, grad: Any, state: State) -> None:
@@ -133,11 +129,19 @@ class Sharded:
         """
         if not isinstance(state, State):
             raise TypeError(f"state is a {type(state).__name__}; it must be one that init gave")
+        if state.comm is not ranks(self.comm):
+            raise ValueError(
+                "state belongs to other ranks than those of this Sharded; it must be one that its init or "
+                "load gave"
+            )
         backend = state.backend
         x, whole = vector_of_x(backend, x)
         gradients = vector_like(backend, "grad", grad, x, lies_alike=True)
         part = whole[self.comm.cut(whole.size)]
         with backend.on_device_of(part):
+            if self.comm.size == 1:
+                self._of_part(backend, x).step(part, gradients, state)
+                return
             summed = state._room_for_gradient(part)
             if summed.shape != part.shape or summed.dtype != part.dtype:
                 raise ValueError(
@@ -202,7 +206,6 @@ class Sharded:
                 raise ValueError(f"{str(path)!r} {found[0]}; give an array like the one that was saved")
             part[...] = backend.asarray(saved)
             self.comm.all_gather(whole)
-            state._room_for_gradient(part)
         return state
 
     def _of_part(self, backend: Backend, x: Any) -> Optimizer:

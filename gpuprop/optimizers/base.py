@@ -68,6 +68,8 @@ class Optimizer(Stepping):
     def compile(self, x: Any, *, backend: Backend | None = None) -> None:
         """Compile ahead what steps of such arrays need, so that the first takes no longer than others.
 
+        A `learning_rate` that is a schedule is asked for the rate of the first step.
+
         Parameters
         ----------
         x : array
@@ -80,10 +82,6 @@ class Optimizer(Stepping):
         ------
         TypeError, ValueError
             As for `init`.
-
-        Notes
-        -----
-        A `learning_rate` that is a schedule is asked for the rate of the first step.
         """
         compile_ahead(self, x, self._chosen(x, backend))
 
@@ -91,6 +89,9 @@ class Optimizer(Stepping):
         if backend is not None and not isinstance(backend, Backend):
             raise TypeError(f"backend is {backend!r}; it must be one that select_backend gave")
         chosen, comm = backend or backend_of(x), ranks(comm)
+        if comm:
+            options = f"{type(self).__name__}(clip_norm={self.clip_norm}, nonfinite={self.nonfinite!r})"
+            comm.check_alike(f"{options} for {getattr(x, 'dtype', x)} on the backend {chosen.name}")
         return comm.over(chosen) if comm else chosen
 
     def step(self, x: Any, grad: Any, state: State, at: Any = None) -> None:

@@ -23,6 +23,22 @@ from typing import Any
 #: The one of the environment that runs the tests, before any other.
 MPIEXEC = shutil.which("mpiexec", path=os.path.dirname(sys.executable)) or shutil.which("mpiexec")
 BEGIN = time.time()
+#: For programs that need no GPU.
+HIDDEN = {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def devices() -> int:
+    import cupy
+
+    return cupy.cuda.runtime.getDeviceCount()
+
+
+def need_devices(ranks: int) -> None:
+    """Skip a test of ranks that have a GPU each, where there are fewer."""
+    import pytest
+
+    if (count := devices()) < ranks:
+        pytest.skip(f"{ranks} ranks have a GPU each, and there are {count}")
 
 
 def run(function: Callable[..., Any], ranks: int, *arguments: Any, timeout: float = 100, **how: Any) -> list:
@@ -61,13 +77,13 @@ class Job:
         self.ranks, self.folder = ranks, Path(tempfile.mkdtemp(prefix="gpuprop-ranks-"))
         call = (sys.path, function.__module__, function.__name__, arguments)
         Path(self.folder, "call").write_bytes(pickle.dumps(call))
-        visible = {"SOFTCUDA_DEVICES": str(ranks), "SOFTCUDA_STRICT": "1"}
-        hidden = {"SOFTCUDA_DEVICES": "0", "CUDA_VISIBLE_DEVICES": ""}
+        if gpu:
+            need_devices(ranks)
         module = [] if plain else ["-m", "mpi4py"]
         with open(self.folder / "out", "wb") as out, open(self.folder / "err", "wb") as err:
             self.process = subprocess.Popen(
                 [MPIEXEC, "-n", str(ranks), sys.executable, "-W", "error", *module, __file__, self.folder],
-                env=os.environ | (visible if gpu else hidden) | (environment or {}),
+                env=os.environ | ({} if gpu else HIDDEN) | (environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -52,7 +52,7 @@ def test_nccl_goes_by_the_current_stream_and_into_a_graph():
 
 @pytest.mark.gpu
 def test_ranks_that_share_a_device_are_told_so_by_nccl():
-    answers = run(collectives.of_shared_devices, 3, "nccl", gpu=True, environment={"SOFTCUDA_DEVICES": "2"})
+    answers = run(collectives.of_shared_devices, 3, "nccl", gpu=True)
     assert len(set(answers)) == 1
     assert "ranks 0 and 2 both use the device" in answers[0]
     assert "use transport='mpi'" in answers[0]
@@ -60,8 +60,7 @@ def test_ranks_that_share_a_device_are_told_so_by_nccl():
 
 @pytest.mark.gpu
 def test_and_exchange_by_mpi_where_nothing_else_is_asked_for():
-    shared = {"SOFTCUDA_DEVICES": "2"}
-    answers = run(collectives.of_shared_devices, 3, "auto", gpu=True, environment=shared)
+    answers = run(collectives.of_shared_devices, 3, "auto", gpu=True)
     assert answers == [[[0.0], [1.0], [2.0]]] * 3
 
 

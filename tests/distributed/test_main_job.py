@@ -15,15 +15,13 @@ import numpy as np
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-HIDDEN = {"SOFTCUDA_DEVICES": "0", "CUDA_VISIBLE_DEVICES": ""}
 TRANSPORTS = [("cpu", "auto"), *[pytest.param("gpu", t, marks=pytest.mark.gpu) for t in ("mpi", "nccl")]]
 
 
-def started(ranks, script, *arguments, gpu=False, devices=None):
-    shown = {"SOFTCUDA_DEVICES": str(devices or ranks), "SOFTCUDA_STRICT": "1"}
+def started(ranks, script, *arguments, gpu=False):
     return subprocess.Popen(
         [launch.MPIEXEC, "-n", str(ranks), sys.executable, str(SCRIPTS / script), *map(str, arguments)],
-        env=os.environ | (shown if gpu else HIDDEN),
+        env=os.environ | ({} if gpu else launch.HIDDEN),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -45,6 +43,8 @@ def run(*arguments, **how):
 @pytest.mark.parametrize(("device", "transport"), TRANSPORTS)
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_the_six_lines_are_printed_once(ranks, device, transport):
+    if device == "gpu":
+        launch.need_devices(ranks)
     arguments = ("--device", device, "--mpi", "--transport", transport)
     status, out, errors = run(ranks, "run_quadratic.py", *arguments, gpu=device == "gpu")
     assert (status, out) == (0, article.LINES), errors
@@ -79,9 +79,10 @@ def test_one_rank_that_cannot_run_ends_all():
 @pytest.mark.gpu
 def test_more_ranks_than_devices_for_nccl_are_an_error():
     arguments = ("--device", "gpu", "--mpi", "--transport", "nccl")
-    status, out, errors = run(3, "run_quadratic.py", *arguments, gpu=True, devices=2)
+    count = launch.devices()
+    status, out, errors = run(count + 1, "run_quadratic.py", *arguments, gpu=True)
     assert (status, out) == (2, "")
-    assert "ranks 0 and 2 both use the device" in errors
+    assert f"ranks 0 and {count} both use the device" in errors
     assert "Traceback" not in errors
 
 

@@ -90,7 +90,7 @@ class Reader:
                     rows = np.empty((len(found[first : first + at_once]), end - begin, inner), dtype)
                     self._fill(file, rows, number)
                     found[first : first + at_once] = rows[:, low:high]
-            readers = [r for r, rows in enumerate(everyone) if rows.start < end and rows.stop > begin]
+            readers = [r for r, rows in enumerate(everyone) if max(rows.start, begin) < min(rows.stop, end)]
             is_checked = any(everyone[r].start <= begin and everyone[r].stop >= end for r in readers)
             turn = number + list(self.index.description["arrays"]).index(name)
             if not is_checked and readers[turn % len(readers)] == self._rank:

@@ -37,7 +37,7 @@ optimizer.step(x, grad, state)
 child = os.fork()
 for _ in range(5):
     optimizer.step(x, grad, state)
-print(x[0], (x == x[0]).all(), flush=True)
+os.write(1, f"{x[0]} {(x == x[0]).all()}\\n".encode())  # in one piece
 if child:
     assert os.waitpid(child, 0)[1] == 0
 else:
@@ -208,3 +208,24 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 print(gpuprop.get_num_threads())
 """
     assert python(code, GPUPROP_NUM_THREADS="") == "1\n"
+
+
+@pytest.mark.skipif(FUTEX is None, reason="compiled code has no threads here")
+def test_a_child_of_a_fork_takes_up_nothing_that_was_to_be_done():
+    """As it was forked while another thread was about to share its step."""
+    code = """
+import os, numpy, gpuprop
+from gpuprop.backends.cpu.kernels import kernel, team
+gpuprop.set_num_threads(3)
+x = numpy.ones(300_000); grad = numpy.full_like(x, 0.5)
+optimizer = gpuprop.RMSProp(); state = optimizer.init(x)
+optimizer.step(x, grad, state)
+for _ in range(10):
+    child = os.fork()
+    if child == 0:
+        kernel.team[team.TICKETS] = 2
+        optimizer.step(x, grad, state)
+        os._exit(not (x == x[0]).all())
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    assert python(code) == ""

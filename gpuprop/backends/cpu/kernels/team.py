@@ -106,18 +106,19 @@ def _serve(module: ir.Module, share: Any) -> Any:
     """What a thread does for ever."""
     serve, b, team = define(module, "serve", WORDS, WORDS)
     me = b.add(b.atomic_rmw("add", _at(b, team, NAMED), WORD(1), "seq_cst"), WORD(1))
-    call, done = _at(b, team, CALL, INT), _at(b, team, DONE, INT)
+    call, done, tickets = _at(b, team, CALL, INT), _at(b, team, DONE, INT), _at(b, team, TICKETS)
     patience = cgutils.alloca_once_value(b, WORD(0))
     with _for_ever(b) as (again, _):
         seen = _look(b, call)
-        ticket = b.atomic_rmw("sub", _at(b, team, TICKETS), WORD(1), "seq_cst")
-        with b.if_then(b.icmp_signed(">", ticket, WORD(0))):
-            b.call(share, (team, b.address(b.word(team, FRAME)), me))
-            b.atomic_rmw("add", done, INT(1), "seq_cst")
-            with b.if_then(b.is_(_look(b, _at(b, team, WAITS)), 1)):
-                _futex(b, done, _WAKE, INT(1))
-            b.store(WORD(_BRIEFLY), patience)
-            b.branch(again)
+        with b.if_then(b.icmp_signed(">", _look(b, tickets), WORD(0))):  # to look writes nothing
+            ticket = b.atomic_rmw("sub", tickets, WORD(1), "seq_cst")
+            with b.if_then(b.icmp_signed(">", ticket, WORD(0))):
+                b.call(share, (team, b.address(b.word(team, FRAME)), me))
+                b.atomic_rmw("add", done, INT(1), "seq_cst")
+                with b.if_then(b.is_(_look(b, _at(b, team, WAITS)), 1)):
+                    _futex(b, done, _WAKE, INT(1))
+                b.store(WORD(_BRIEFLY), patience)
+                b.branch(again)
         left = b.sub(b.load(patience), WORD(1))
         b.store(left, patience)
         b.leave_if(b.icmp_signed(">", left, WORD(0)), again)
@@ -151,8 +152,8 @@ def _hire(module: ir.Module, serve: Any) -> Any:
     """Have threads, and return how many there are, at most so many as wanted; signals are not theirs."""
     hire, b, team, process, wanted = define(module, "hire", WORD, WORDS, WORD, WORD)
     with b.if_then(b.not_(b.is_(b.word(team, PROCESS), process)), likely=False):
-        b.put(team, HIRED, WORD(0))  # those who wait may be of this process already
-        b.put(team, NAMED, WORD(0))
+        for place in (HIRED, NAMED, TICKETS):  # but not WAITERS, who may be of this process already
+            b.put(team, place, WORD(0))
         b.put(team, PROCESS, process)
     hired = cgutils.alloca_once_value(b, b.word(team, HIRED))
     with b.if_then(b.icmp_signed("<", b.load(hired), wanted), likely=False):
