@@ -158,6 +158,11 @@ def test_an_index_may_be_called_otherwise_and_its_parts_stay(files):
     assert load_state(best).step == 1
     assert load_state(files[0]).step == 7
     assert len(parts_of(best)) == len(old) + 2
+    files[0].rename(best.with_name("later"))
+    best.rename(files[0])  # and back
+    run(trouble_with_files.save_once, 2, files[0].parent, 8)
+    assert load_state(files[0]).step == 8
+    assert load_state(best.with_name("later")).step == 7
 
 
 def test_one_process_takes_the_place_of_several(files):

@@ -94,16 +94,21 @@ def former(path: str) -> tuple[str, str]:
 
 
 def remove(path: str, since: str, keep: str = "") -> None:
-    """Delete the parts beside an index but for one generation.
+    """Delete the parts beside an index but for one generation, and those of indexes that were moved away.
 
-    Older ones than `since` are of an index that was moved away.
+    All older ones than `since` are of such.
     """
     folder, name = os.path.split(path)
     pattern = re.compile(re.escape(name) + r"\.([0-9a-f]{16})\.rank\d+")
-    for other in os.listdir(folder):
-        found = pattern.fullmatch(other)
-        if found and since <= found[1] != keep:
-            unlink(os.path.join(folder, other))
+    others = os.listdir(folder)
+    parts = [(other, found[1]) for other in others if (found := pattern.fullmatch(other))]
+    parts = [(part, generation) for part, generation in parts if since <= generation != keep]
+    if parts:
+        indexes = [os.path.join(folder, other) for other in others if other != name]
+        moved = {former(index)[1] for index in indexes if is_index(index)}
+        for part, generation in parts:
+            if generation not in moved:
+                unlink(os.path.join(folder, part))
 
 
 def unlink(path: str) -> None:
