@@ -42,7 +42,8 @@ def communicator(
     Returns
     -------
     Communicator
-        What `comm` is wherever an optimizer or `gpuprop.minimize` takes one. One rank alone behaves as no `comm`.
+        What `comm` is wherever an optimizer or `gpuprop.minimize` takes one. One rank alone behaves as no
+        `comm`.
 
     Raises
     ------
