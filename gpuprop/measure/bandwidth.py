@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from gpuprop.backends import Backend
@@ -45,7 +45,7 @@ def floor(
     if backend.name == "gpu":
         return _gpu_floor(backend, reads, writes)
     from gpuprop.backends.cpu.kernels.kernel import Array, Kernel, function_of
-    from gpuprop.backends.cpu.pool import chunks_for, run_in_chunks
+    from gpuprop.backends.cpu.pool import SERIAL_BYTES, chunks_for, run_in_chunks
 
     names = [f"a{k}" for k in range(len(reads) + len(writes))]
     last = zip(names[len(reads) :], writes, strict=True)
@@ -56,14 +56,20 @@ def floor(
         *(f"    {a}[i] += value{'' if parts == 2 else real}" for a, parts in last),
     )
 
-    @cache
-    def compiled(*dtypes: str) -> Callable[..., bool]:
-        arrays = tuple((name, Array(dtype)) for name, dtype in zip(names, dtypes, strict=True))
-        return function_of(Kernel("floor", arrays, lines, apart=len(names), parted=tuple(names)))
+    kernels: dict[str, Callable[..., bool]] = {}
+
+    def compiled(key: str, arrays: Sequence[Any]) -> Callable[..., bool]:
+        each = tuple((name, Array(array.dtype.name)) for name, array in zip(names, arrays, strict=True))
+        kernels[key] = function_of(Kernel("floor", each, lines, apart=len(names), parted=tuple(names)))
+        return kernels[key]
 
     def run(*arrays):
-        call = partial(compiled(*(a.dtype.name for a in arrays)), *arrays)
-        run_in_chunks(call, True, *chunks_for(arrays[0].nbytes, arrays[0].size))
+        key = arrays[0].dtype.char + arrays[-1].dtype.char  # of one width, they are real or complex
+        call = kernels.get(key) or compiled(key, arrays)
+        if arrays[0].nbytes <= SERIAL_BYTES:
+            call(*arrays)
+        else:
+            run_in_chunks(partial(call, *arrays), True, *chunks_for(arrays[0].nbytes, arrays[0].size))
 
     return run
 
