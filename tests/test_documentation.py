@@ -24,7 +24,7 @@ PAGES = [ROOT / "README.md", *sorted(p for p in DOCS.rglob("*.md") if not any(ma
 #: Pages whose blocks take their time for it.
 MUCH_IS_COMPILED = ("windows_and_rows", "complex_fields", "groups")
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
-OPTIONAL = {"chainer", "cupy", "jax", "keras", "optax", "tensorflow", "torch"}
+OPTIONAL = {"chainer", "cupy", "jax", "keras", "mpi4py", "optax", "tensorflow", "torch"}
 
 FENCE = re.compile(r"^( *)(```+|~~~+|:::+)(.*?)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
