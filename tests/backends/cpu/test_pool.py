@@ -128,6 +128,8 @@ def _count(a):
 def test_a_child_forked_while_another_thread_compiles_can_compile():
     from numba.core.compiler_lock import global_compiler_lock
 
+    import gpuprop.backends.cpu.kernels.compiler  # noqa: F401 - which minds forks
+
     compiling, enough = threading.Event(), threading.Event()
 
     def compile_for_long():

@@ -143,9 +143,13 @@ print(kernel.team[team.HIRED], (x == x[0]).all(), state.step)
 
 
 @pytest.mark.skipif(FUTEX is None, reason="compiled code has no threads here")
-def test_a_child_of_a_fork_that_nobody_hears_of_has_a_team_of_its_own():
-    """Forked by C's own function, while other threads step."""
-    code = """
+@pytest.mark.parametrize(("fork", "others"), [("os.fork", 2), ("ctypes.PyDLL(None).fork", 0)])
+def test_a_child_has_a_team_of_its_own(fork, others):
+    """Forked while other threads step; or by C's own function, of which no hook hears.
+
+    (Other threads may have locks of Python's then, which only its hooks free in the child.)
+    """
+    code = f"""
 import ctypes, os, threading, numpy, gpuprop
 gpuprop.set_num_threads(3)
 def work(steps, x):
@@ -154,11 +158,10 @@ def work(steps, x):
         optimizer.step(x, numpy.full_like(x, 0.5), state)
     return bool((x == x[0]).all())
 work(1, numpy.ones(600_000))
-others = [threading.Thread(target=work, args=(200, numpy.ones(200_000))) for _ in range(2)]
+others = [threading.Thread(target=work, args=(200, numpy.ones(200_000))) for _ in range({others})]
 [other.start() for other in others]
-fork = ctypes.PyDLL(None).fork
 for _ in range(10):
-    child = fork()
+    child = {fork}()
     if child == 0:
         os._exit(work(5, numpy.ones(300_000)) is not True)
     assert os.waitpid(child, 0)[1] == 0
