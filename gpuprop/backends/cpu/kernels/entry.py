@@ -94,7 +94,11 @@ def write(module: ir.Module, name: str, do: Any) -> None:
         b.call_c("PyErr_BadArgument", INT)
         b.ret(WORDS(None))
     checked, first, chunks, threads = map(b.load, options)
-    in_team = b.icmp_signed(">", threads, WORD(0 if do else 2**62))
+    in_team = b.icmp_signed(">", threads, WORD(0))
+    if do is None:
+        with b.if_then(in_team, likely=False):
+            b.call_c("PyErr_BadArgument", INT)  # there is no team here
+            b.ret(WORDS(None))
     frame = b.gep(b.alloca(ir.ArrayType(WORD, FRAME)), [WORD(0), WORD(0)])
     filled = b.call(unpack, (about, frame, args))
     b.refuse(b.icmp_signed("<", filled, WORD(0)), None)
