@@ -94,8 +94,7 @@ def plain_transfer(comm: Any, x: Any, grad: Any, part: Any) -> Callable[[], None
     """What a step of copies moves, by MPI's own calls."""
     from mpi4py import MPI
 
-    cuts = [comm.cut(x.size, rank) for rank in range(comm.size)]
-    counts = [each.stop - each.start for each in cuts]
+    counts = [each.stop - each.start for each in comm.cuts(x.size)]
 
     def move() -> None:
         MPI.COMM_WORLD.Reduce_scatter(grad, part, counts)

@@ -37,7 +37,7 @@ class Buffers:
 
     def reduce_scatter(self, whole: Any, part: Any, average: bool) -> None:
         ranks, dtype = self._ranks, whole.dtype
-        parts = [ranks.cut(whole.size, rank) for rank in range(ranks.size)]
+        parts = ranks.cuts(whole.size)
         most = min(MOST, max(LEAST, KEPT // ranks.size)) // dtype.itemsize
         self._wait_for_device()
         for begin in range(0, parts[0].stop, most):  # the first is the longest
@@ -66,8 +66,7 @@ class Buffers:
                 part[...] = total
 
     def all_gather(self, whole: Any) -> None:
-        parts = [self._ranks.cut(whole.size, rank) for rank in range(self._ranks.size)]
-        counts = [each.stop - each.start for each in parts]
+        counts = [each.stop - each.start for each in self._ranks.cuts(whole.size)]
         self._wait_for_device()
         self._ranks.finish(self._ranks.gather_in_place(plain(whole), counts), whole.nbytes)
 

@@ -97,3 +97,7 @@ class Communicator(ABC):
         each, more = divmod(length, self.size)
         start = rank * each + min(rank, more)
         return slice(start, start + each + (rank < more))
+
+    def cuts(self, length: int) -> list[slice]:
+        """Those of all ranks."""
+        return [self.cut(length, rank) for rank in range(self.size)]

@@ -71,10 +71,9 @@ class NCCL:
 
     def _parts(self, whole: Any) -> list[tuple[int, int, int]]:
         """Of each rank that has elements: its number, where its part is, and how long."""
-        cuts = [(rank, self._ranks.cut(whole.size, rank)) for rank in range(self._ranks.size)]
         return [
             (rank, whole.data.ptr + cut.start * whole.itemsize, cut.stop - cut.start)
-            for rank, cut in cuts
+            for rank, cut in enumerate(self._ranks.cuts(whole.size))
             if cut.stop > cut.start
         ]
 

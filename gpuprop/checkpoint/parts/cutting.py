@@ -71,7 +71,7 @@ def rows_to_read(description: Mapping[str, Any], comm: Any, given: Sequence[Mapp
             alike = [description.get("names", [""])[number]]
         group = next((g for g in alike if name.endswith(f".{g}")), alike[0] if alike else None)
         total = sum(rows[name])
-        even = [slice(0, total)] if comm is None else [comm.cut(total, rank) for rank in range(comm.size)]
+        even = [slice(0, total)] if comm is None else comm.cuts(total)
         return [wanted.get(group or "", each) for wanted, each in zip(given, even, strict=True)]
 
     return cache(of)
