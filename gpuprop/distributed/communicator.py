@@ -81,15 +81,17 @@ class Communicator(ABC):
 
     def sum(self, numbers: Sequence[float]) -> list[float]:
         """Each of the numbers summed over the ranks, in their order: the same bits on every rank."""
-        total, *others = self.gather(np.asarray(numbers, np.float64))
-        with np.errstate(invalid="ignore", over="ignore"):
-            for other in others:
-                total = total + other
-        return total.tolist()
+        return self.together(numbers, ())
 
     def maximum(self, numbers: Sequence[float]) -> list[float]:
         """The largest over the ranks of each of the numbers; NaN where a rank has one."""
-        return self.gather(np.asarray(numbers, np.float64)).max(axis=0).tolist()
+        return self.together((), numbers)
+
+    def together(self, sums: Sequence[float], largest: Sequence[float]) -> list[float]:
+        """The `sum` of some numbers, and the `maximum` of others."""
+        rows, n = self.gather(np.array([*sums, *largest], np.float64)), len(sums)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return [*rows[:, :n].cumsum(axis=0)[-1].tolist(), *rows[:, n:].max(axis=0).tolist()]
 
     def cut(self, length: int, rank: int | None = None) -> slice:
         """Which of so many elements are a rank's, by default this one's: as `numpy.array_split` cuts."""

@@ -9,8 +9,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from gpuprop.driver.functions.callback import takes_a_result
 from gpuprop.driver.options import DriverOptions
 
@@ -57,12 +55,7 @@ def check_alike(
 
 def together(comm: Any, sums: list[float], largest: list[float] | None = None) -> list[float]:
     """Some numbers summed over all ranks, and the largest of others (or NaN): the same bits on each rank."""
-    numbers = [*sums, *(largest or [])]
-    if comm is None:
-        return numbers
-    rows, n = comm.gather(np.array(numbers, np.float64)), len(sums)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return [*(rows[:, :n].cumsum(axis=0)[-1]).tolist(), *rows[:, n:].max(axis=0).tolist()]
+    return [*sums, *(largest or [])] if comm is None else comm.together(sums, largest or [])
 
 
 def of_first(comm: Any, number: float) -> float:
