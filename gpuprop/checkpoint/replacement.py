@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, BinaryIO
 
+#: How the name of a file begins and ends that has not yet taken its place; a kill may leave it.
+BEGIN, END = ".gpuprop-", ".tmp"
+
 
 @contextmanager
 def replacing(path: str | bytes | os.PathLike[str]) -> Iterator[BinaryIO]:
@@ -22,7 +25,7 @@ def replacing(path: str | bytes | os.PathLike[str]) -> Iterator[BinaryIO]:
         `path` is no regular file.
     """
     target = os.path.realpath(os.fsdecode(path))
-    temporary = os.path.join(os.path.dirname(target), f".gpuprop-{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(os.path.dirname(target), f"{BEGIN}{secrets.token_hex(8)}{END}")
     with _new(temporary, target, os.fspath(path), target) as file:
         yield file
 

@@ -165,6 +165,13 @@ def test_an_index_may_be_called_otherwise_and_its_parts_stay(files):
     assert load_state(best.with_name("later")).step == 7
 
 
+def test_parts_of_an_index_that_a_kill_kept_from_its_place_are_removed(files):
+    copied = files[0].with_name(".gpuprop-0123456789abcdef.tmp")
+    copied.write_bytes(files[0].read_bytes())
+    run(trouble_with_files.save_once, 2, files[0].parent, 7)
+    assert len(parts_of(files[0])) == 2
+
+
 def test_one_process_takes_the_place_of_several(files):
     state = load_state(files[0])
     state.step = 9

@@ -13,7 +13,7 @@ from typing import Any
 from gpuprop.checkpoint.container import INDEX, header_of, is_index, read
 from gpuprop.checkpoint.contents import check_layout, contents_of, described, understanding
 from gpuprop.checkpoint.parts.cutting import whole_of
-from gpuprop.checkpoint.replacement import replacing
+from gpuprop.checkpoint.replacement import BEGIN, END, replacing
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,9 @@ def remove(path: str, since: str, keep: str = "") -> None:
     parts = [(other, found[1]) for other in others if (found := pattern.fullmatch(other))]
     parts = [(part, generation) for part, generation in parts if since <= generation != keep]
     if parts:
-        indexes = [os.path.join(folder, other) for other in others if other != name]
+        # One that a kill has kept from its place is the index of nothing.
+        named = [other for other in others if not (other.startswith(BEGIN) and other.endswith(END))]
+        indexes = [os.path.join(folder, other) for other in named if other != name]
         moved = {former(index)[1] for index in indexes if is_index(index)}
         for part, generation in parts:
             if generation not in moved:
