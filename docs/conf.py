@@ -67,7 +67,9 @@ html_theme_options = {
     "secondary_sidebar_items": {"**": ["page-toc"], "performance": [], "coming_from/index": []},
 }
 #: These have no pages below them to list.
-ALONE = """index start devices gpu distributed dlpack comparison performance same_numbers design changelog contributing"""
+ALONE = """
+index start devices gpu distributed dlpack comparison performance same_numbers design changelog contributing
+"""
 html_sidebars = {page: [] for page in ALONE.split()}
 html_static_path = ["_static"]
 html_css_files = ["gpuprop.css", "gallery.css"]
