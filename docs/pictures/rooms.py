@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[2] / "gpuprop"
 #: What each room may import of the package, from the top floor down.
 ROOMS: dict[str, set[str]] = {
     "measure": {"backends", "backends/cpu", "backends/gpu", "optimizers", "rules", "version"},
-    "distributed": {"arguments", "backends", "backends/cpu", "checkpoint", "optimizers"},
+    "distributed": {"arguments", "backends", "backends/cpu", "backends/gpu", "checkpoint", "optimizers"},
     "driver": {"arguments", "backends", "checkpoint", "optimizers"},
     "checkpoint": {"arguments", "backends", "optimizers", "rules", "schedules", "version"},
     "optimizers": {"arguments", "backends", "rules", "schedules"},

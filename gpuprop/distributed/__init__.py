@@ -3,7 +3,8 @@
 Start with ``communicator.py``, which says what ranks exchange; ``mpi.py`` is how, ``buffers.py`` sums arrays,
 ``staged.py`` and ``nccl.py`` see to those on GPUs, and ``endings.py`` ends a job of which one rank cannot go
 on. ``sharded.py`` divides the state of a vector that all ranks hold, which ``vectors.py`` lays flat. This
-room may import ``checkpoint``, ``optimizers``, ``backends``, and that of the CPU, whose threads ranks share.
+room may import ``checkpoint``, ``optimizers``, ``backends``, that of the CPU, whose threads ranks share, and
+that of the GPU, whose captures nobody may disturb.
 """
 
 from __future__ import annotations

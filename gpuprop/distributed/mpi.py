@@ -124,7 +124,7 @@ class MPICommunicator(Communicator):
 
             obstacle = nccl.obstacle(self, array)
             if obstacle is None:
-                return nccl.NCCL(self, xp, array.device.id)
+                return nccl.NCCL(self, xp, array.device.id, self._timeout, MPI.COMM_WORLD.Abort)
             if self._transport == "nccl":
                 raise RuntimeError(f"transport is 'nccl', and {obstacle}")
         aware = reads_gpus() if self._cuda_aware is None else self._cuda_aware

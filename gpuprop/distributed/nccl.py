@@ -2,18 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gpuprop.backends.gpu import graphs
+from gpuprop.distributed import endings
 
 if TYPE_CHECKING:
     from gpuprop.distributed.mpi import MPICommunicator
+
+#: How many calls the host may be ahead of the device and all are watched: more than fit into CUDA's queue.
+AHEAD = 1024
+
+
+class Call(NamedTuple):
+    """A collective call, between two events on its stream."""
+
+    name: str
+    begin: Any = None
+    end: Any = None
+
+
+class Watch:
+    """Ends the job when the device has waited too long in one call, or the host has.
+
+    NCCL itself waits for ever. A thread looks a few times within the time-out; the calls only record events,
+    because to ask for one leaves "not ready" as the last CUDA error of the thread that asks.
+    """
+
+    def __init__(self, rank: int, timeout: float, abort: Callable[[int], Any], cuda: Any) -> None:
+        self._rank, self._timeout, self._abort, self._cuda = rank, timeout, abort, cuda
+        #: Those that have returned, the oldest first, and the one that has not.
+        self._calls: list[Call] = []
+        self._within: Call | None = None
+        #: Looks are counted, and no seconds: a job that is suspended as a whole has not waited.
+        self._pause = min(1.0, timeout / 10)
+        self._seen: Call | None = None
+        self._looks = 0
+
+    def start(self, device: int) -> None:
+        arguments = weakref.ref(self), self._pause, self._cuda.Device(device)
+        threading.Thread(target=_keep_looking, args=arguments, name="gpuprop-nccl", daemon=True).start()
+
+    @contextmanager
+    def over(self, name: str, stream: int | None = None) -> Iterator[None]:
+        """Watch the call within, on the device only where no graph captures it."""
+        begin = end = None
+        if stream is not None and not self._cuda.runtime.streamIsCapturing(stream):
+            if len(self._calls) < AHEAD:
+                begin, end = (self._cuda.Event(disable_timing=True) for _ in range(2))
+            else:
+                _, begin, end = self._calls.pop(0)
+            begin.record()
+        self._within = call = Call(name, begin, end)
+        try:
+            yield
+            if end is not None:
+                end.record()
+                self._calls.append(call)
+        finally:
+            self._within = None
+
+    def look(self) -> None:
+        """Count for how long the same call has waited."""
+        waiting = self._waiting()
+        self._looks = self._looks + 1 if waiting is self._seen else 0
+        self._seen = waiting
+        if waiting is not None and self._looks >= math.ceil(self._timeout / self._pause):
+            endings.end_the_job(
+                f"rank {self._rank} has waited {self._timeout:g} s for another rank in {waiting.name} by "
+                "NCCL: it has ended, hangs, is stopped or computes for longer; the job ends (communicator "
+                "takes another timeout)",
+                self._abort,
+            )
+
+    def _waiting(self) -> Call | None:
+        """The call in which the device is, else that in which the host is."""
+        first = None
+        for call in self._calls[::-1]:  # NCCL does those of one communicator in order, on any streams
+            if call.end.done:
+                break
+            first = call
+        if first is None:
+            return self._within
+        return first if first.begin.done else None  # or the device still computes what comes before
+
+
+def _keep_looking(watched: weakref.ref[Watch], pause: float, device: Any) -> None:
+    """As long as there is somebody whose calls are watched.
+
+    In the mode in which a thread may ask for events while another captures a graph, and on the device that is
+    in use, because a new thread would begin to use device 0.
+    """
+    device.use()
+    with graphs.unrestricted():
+        while True:
+            time.sleep(pause)
+            watch = watched()
+            if watch is None:
+                return
+            watch.look()
+            del watch
 
 
 class NCCL:
     """What `Communicator` promises of arrays, for CuPy's: on its stream, and the host does not wait."""
 
-    def __init__(self, ranks: MPICommunicator, xp: Any, device: int) -> None:
+    def __init__(
+        self, ranks: MPICommunicator, xp: Any, device: int, timeout: float, abort: Callable[[int], Any]
+    ) -> None:
         from cupy.cuda import nccl
 
         self._ranks, self._xp, self._device, self._nccl = ranks, xp, device, nccl
@@ -27,7 +129,10 @@ class NCCL:
         }  # fmt: skip
         self._gathered: dict[int, Any] = {}
         unique = ranks.broadcast(nccl.get_unique_id() if ranks.rank == 0 else None)
-        self._comm = nccl.NcclCommunicator(ranks.size, unique, ranks.rank)
+        self._watch = Watch(ranks.rank, timeout, abort, xp.cuda)
+        self._watch.start(device)
+        with self._watch.over("the start"):
+            self._comm = nccl.NcclCommunicator(ranks.size, unique, ranks.rank)
 
     def gather(self, numbers: Any) -> Any:
         stream = self._stream(numbers)
@@ -35,7 +140,8 @@ class NCCL:
             self._gathered[numbers.size] = self._xp.empty((self._ranks.size, numbers.size))
         found = self._gathered[numbers.size]
         kind, _ = self._types["float64"]
-        self._comm.allGather(numbers.data.ptr, found.data.ptr, numbers.size, kind, stream)
+        with self._watch.over("gather", stream):
+            self._comm.allGather(numbers.data.ptr, found.data.ptr, numbers.size, kind, stream)
         return found
 
     def reduce_scatter(self, whole: Any, part: Any, average: bool) -> None:
@@ -43,9 +149,10 @@ class NCCL:
         operation = self._nccl.NCCL_AVG if average else self._nccl.NCCL_SUM
         if whole.size % self._ranks.size == 0:
             count = part.size * each
-            self._comm.reduceScatter(whole.data.ptr, part.data.ptr, count, kind, operation, stream)
+            with self._watch.over("reduce_scatter", stream):
+                self._comm.reduceScatter(whole.data.ptr, part.data.ptr, count, kind, operation, stream)
             return
-        with self._group():  # parts of unlike lengths
+        with self._watch.over("reduce_scatter", stream), self._group():  # parts of unlike lengths
             for rank, start, count in self._parts(whole):
                 to = part.data.ptr if rank == self._ranks.rank else 0
                 self._comm.reduce(start, to, count * each, kind, operation, rank, stream)
@@ -55,9 +162,10 @@ class NCCL:
         if whole.size % self._ranks.size == 0:
             count = whole.size // self._ranks.size * each
             own = whole.data.ptr + whole.nbytes // self._ranks.size * self._ranks.rank
-            self._comm.allGather(own, whole.data.ptr, count, kind, stream)
+            with self._watch.over("all_gather", stream):
+                self._comm.allGather(own, whole.data.ptr, count, kind, stream)
             return
-        with self._group():
+        with self._watch.over("all_gather", stream), self._group():
             for rank, start, count in self._parts(whole):
                 self._comm.bcast(start, count * each, kind, rank, stream)
 

@@ -1,6 +1,7 @@
 """How jobs end: one rank raises, is killed or stopped, or all are interrupted; and that nothing hangs."""
 
 import os
+import re
 import signal
 import time
 
@@ -54,13 +55,46 @@ def test_a_rank_that_is_stopped_ends_the_job_after_the_time_out(way):
 
 
 @pytest.mark.gpu
-def test_so_it_does_where_arrays_on_gpus_go_by_mpi():
-    with Job(endings_of_ranks.work, 2, "gpu", 1.0, None, "mpi", gpu=True, plain=True) as job:
+@pytest.mark.parametrize(
+    ("way", "transport", "call"),
+    [("gpu", "mpi", ""), ("gpu", "nccl", " in (reduce_scatter|all_gather) by NCCL: "),
+     ("numbers on gpu", "nccl", " in gather by NCCL: ")],
+)  # fmt: skip
+def test_so_it_does_where_they_are_on_gpus(way, transport, call):
+    with Job(endings_of_ranks.work, 2, way, 1.0, None, transport, gpu=True, plain=True) as job:
         at_work(job)
         os.kill(job.pid(1), signal.SIGSTOP)
         assert job.wait(SOME) != 0
-        assert "has waited 1 s" in job.err
+        assert re.search(f"rank 0 has waited 1 s for another rank{call}", job.err), job.err
         assert_ended(job)
+
+
+@pytest.mark.gpu
+def test_a_rank_that_does_not_come_to_nccl_ends_the_job_and_its_work_before_does_not():
+    with Job(endings_of_ranks.late_for_nccl, 2, 1.0, gpu=True, plain=True) as job:
+        at_work(job)
+        assert job.wait(SOME) != 0
+        assert "rank 0 has waited 1 s for another rank in all_gather by NCCL: " in job.err
+        assert_ended(job)
+
+
+@pytest.mark.gpu
+def test_nccl_is_watched_without_disturbing_pauses_graphs_children_and_the_end():
+    with Job(endings_of_ranks.pauses_by_nccl, 2, 1.0, gpu=True) as job:
+        assert job.wait(SOME) == 0, job.report()
+        assert job.err == ""
+        assert job.results() == [{"left": 0, "replayed": True, "child": 0}] * 2
+
+
+@pytest.mark.gpu
+def test_a_job_that_is_suspended_as_a_whole_has_not_waited_for_nccl():
+    with Job(endings_of_ranks.work, 2, "gpu", 1.0, None, "nccl", gpu=True, plain=True) as job:
+        at_work(job)
+        for signal_ in (signal.SIGSTOP, signal.SIGCONT):
+            for rank in range(2):
+                os.kill(job.pid(rank), signal_)
+            time.sleep(2)
+        assert job.process.poll() is None, job.report()
 
 
 @pytest.mark.parametrize("way", WAYS)
