@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import weakref
@@ -49,9 +48,8 @@ class Watch:
         arguments = weakref.ref(self), self._pause, self._cuda.Device(device)
         threading.Thread(target=_keep_looking, args=arguments, name="gpuprop-nccl", daemon=True).start()
 
-    @contextmanager
-    def over(self, name: str, stream: int | None = None) -> Iterator[None]:
-        """Watch the call within, on the device only where no graph captures it."""
+    def over(self, name: str, stream: int | None = None) -> Watch:
+        """Watch the call in a ``with`` block, on the device only where no graph captures it."""
         begin = end = None
         if stream is not None and not self._cuda.runtime.streamIsCapturing(stream):
             if len(self._calls) < AHEAD:
@@ -59,11 +57,16 @@ class Watch:
             else:
                 _, begin, end = self._calls.pop(0)
             begin.record()
-        self._within = call = Call(name, begin, end)
+        self._within = Call(name, begin, end)
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        call = self._within
         try:
-            yield
-            if end is not None:
-                end.record()
+            if error is None and call is not None and call.end is not None:
+                call.end.record()
                 self._calls.append(call)
         finally:
             self._within = None
@@ -73,7 +76,7 @@ class Watch:
         waiting = self._waiting()
         self._looks = self._looks + 1 if waiting is self._seen else 0
         self._seen = waiting
-        if waiting is not None and self._looks >= math.ceil(self._timeout / self._pause):
+        if waiting is not None and self._looks * self._pause >= self._timeout:
             endings.end_the_job(
                 f"rank {self._rank} has waited {self._timeout:g} s for another rank in {waiting.name} by "
                 "NCCL: it has ended, hangs, is stopped or computes for longer; the job ends (communicator "

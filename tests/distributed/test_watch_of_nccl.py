@@ -87,6 +87,14 @@ def test_so_does_one_that_the_host_does_not_leave(watch, ended):
     assert len(ended) == 1
 
 
+def test_no_time_out_is_one_that_never_comes(device, ended):
+    watch = nccl.Watch(3, float("inf"), lambda status: None, device.cuda)
+    device.call(watch)
+    device.done = 1
+    look(watch, 100)
+    assert ended == []
+
+
 def test_what_the_device_computes_before_a_call_is_no_wait(device, watch, ended):
     device.given += 1  # the gradient
     device.call(watch)
