@@ -15,8 +15,9 @@ from gpuprop.distributed import endings
 if TYPE_CHECKING:
     from gpuprop.distributed.mpi import MPICommunicator
 
-#: How many calls the host may be ahead of the device and all are watched: more than fit into CUDA's queue.
-AHEAD = 1024
+#: How many calls the host may be ahead of the device and all are watched. About 1024 kernels fit into CUDA's
+#: queue, which is not promised, and with a call there goes one of a step at least.
+AHEAD = 512
 
 
 class Call(NamedTuple):
