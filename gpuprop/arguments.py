@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from numbers import Real
 from operator import index
 from typing import Any
@@ -135,6 +136,37 @@ def ranks(comm: Any) -> Any:
             "gpuprop.distributed.communicator(MPI.COMM_WORLD) gives"
         )
     return comm if comm is not None and comm.size > 1 else None
+
+
+def check_alike(comm: Any, given: Mapping[str, Any]) -> None:
+    """Refuse on every rank what must be the same on all: by name, and by the text of each value.
+
+    Arrays are each rank's own, and one of a single element may have become a number.
+
+    Raises
+    ------
+    ValueError
+        A rank has something else than rank 0.
+    """
+    first, *others = comm.exchange({name: _alike(value) for name, value in given.items()})
+    for rank, other in enumerate(others, 1):
+        for name in {**first, **other}:
+            theirs, ours = (each.get(name, "not given") for each in (other, first))
+            if theirs != ours and _ARRAY not in (theirs, ours):
+                raise ValueError(
+                    f"{name} is {theirs:.200} on rank {rank} and {ours:.200} on rank 0; give all ranks the "
+                    "same"
+                )
+
+
+_ARRAY = "an array"
+
+
+def _alike(value: Any) -> str:
+    """A text of what can be the same on all ranks: a function's is without its place in memory."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_alike, value))})"
+    return _ARRAY if is_array(value) else re.sub(" at 0x[0-9A-Fa-f]+", "", _shown(value))
 
 
 class naming:

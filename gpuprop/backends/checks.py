@@ -91,34 +91,7 @@ def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any], rows: Any
                 f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same: step with "
                 "the optimizer whose state it is, which has one second moment for both parts, or from init"
             )
-        if array.dtype.kind == "c" != x.dtype.kind:
-            raise TypeError(
-                f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same: "
-                f"make {main} complex, or give {name}.real"
-            )
-        if array.dtype != dtype:
-            raise TypeError(
-                f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same, "
-                f"as {name}.astype({main}.dtype) makes"
-            )
-        of_rows = rows is not None and name in rule.reads[:1]
-        shape = (*rows.shape, *x.shape[1:]) if of_rows else x.shape
-        if array.shape != shape:
-            raise ValueError(
-                f"{name} has shape {array.shape} and {main} has {x.shape}"
-                + (
-                    f", of which {len(rows)} rows are to be stepped: it must have shape {shape}"
-                    if of_rows
-                    else "; they must be the same"
-                )
-                + (f", as {name}.reshape({main}.shape) is" if array.size == x.size and not of_rows else "")
-            )
-        if backend.device_of(array) != backend.device_of(x):
-            raise ValueError(
-                f"{name} is on device {backend.device_of(array)} and {main} on device "
-                f"{backend.device_of(x)}; they must be on one, as {name} is when it is made under "
-                f"`with {main}.device:`"
-            )
+        check_like(backend, name, array, main, x, dtype, rows if name in rule.reads[:1] else None)
     for (a, first), (b, second) in combinations(zip(rule.arrays, arrays, strict=True), 2):
         if b not in rule.writes or not backend.may_overlap(first, second):
             continue  # reads come first: where the second is only read, so is the first
@@ -130,6 +103,44 @@ def _check_arrays(backend: Backend, rule: Rule, arrays: Sequence[Any], rows: Any
                 + (", or the very same one" if may_be_same else "")
                 + f" (pass {a}.copy())"
             )
+
+
+def check_like(
+    backend: Backend, name: str, array: Any, main: str, x: Any, dtype: np.dtype, rows: Any = None
+) -> None:
+    """Refuse an array that has another dtype than this, or another shape or device than `x`, or its rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if array.dtype.kind == "c" != dtype.kind:
+        raise TypeError(
+            f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same: "
+            f"make {main} complex, or give {name}.real"
+        )
+    if array.dtype != dtype:
+        raise TypeError(
+            f"{name} has dtype {array.dtype} and {main} has {x.dtype}; they must be the same, "
+            f"as {name}.astype({main}.dtype) makes"
+        )
+    shape = x.shape if rows is None else (*rows.shape, *x.shape[1:])
+    if array.shape != shape:
+        raise ValueError(
+            f"{name} has shape {array.shape} and {main} has {x.shape}"
+            + (
+                "; they must be the same"
+                if rows is None
+                else f", of which {len(rows)} rows are to be stepped: it must have shape {shape}"
+            )
+            + (f", as {name}.reshape({main}.shape) is" if array.size == x.size and rows is None else "")
+        )
+    if backend.device_of(array) != backend.device_of(x):
+        raise ValueError(
+            f"{name} is on device {backend.device_of(array)} and {main} on device "
+            f"{backend.device_of(x)}; they must be on one, as {name} is when it is made under "
+            f"`with {main}.device:`"
+        )
 
 
 def check_array(backend: Backend, name: str, array: Any, *, written: bool) -> None:

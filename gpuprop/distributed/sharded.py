@@ -5,11 +5,11 @@ from __future__ import annotations
 from os import PathLike
 from typing import Any
 
-from gpuprop.arguments import flag, ranks
+from gpuprop.arguments import check_alike, flag, ranks
 from gpuprop.backends import Backend, backend_of
 from gpuprop.checkpoint import load_state
 from gpuprop.distributed.communicator import Communicator
-from gpuprop.distributed.vectors import axes_of, vector_like, vector_of_x, with_arrays
+from gpuprop.distributed.vectors import axes_of, checksum, vector_like, vector_of_x, with_arrays
 from gpuprop.optimizers import Optimizer, State
 
 
@@ -92,15 +92,20 @@ class Sharded:
         Raises
         ------
         TypeError, ValueError
-            As for `Optimizer.init`; or x has gaps, or is otherwise on another rank.
+            As for `Optimizer.init`; or x has gaps; or it, or an option, is not the same on all ranks.
         """
         chosen = backend or backend_of(x)
         x, whole = vector_of_x(chosen, x)
-        kind = f"a {chosen.xp.__name__} array of {x.dtype}"
-        about = f"{kind} of shape {x.shape}, its axes in the order {axes_of(x)}"
-        self.comm.check_alike(f"all of x as {about}")
+        x_is = f"{x.dtype} of shape {x.shape} in {chosen.xp.__name__}, axes in the order {axes_of(x)}"
+        check_alike(self.comm, {"average": self.average, "all of x": x_is})
         part = whole[self.comm.cut(whole.size)]
         with chosen.on_device_of(part):
+            first, *others = self.comm.exchange(checksum(chosen, whole))
+            if differing := [rank for rank, other in enumerate(others, 1) if other != first]:
+                raise ValueError(
+                    f"x on rank {differing[0]} has other numbers than on rank 0; copies start from one x, as "
+                    "MPI.COMM_WORLD.Bcast(x) makes of that of rank 0, or one seed for all ranks"
+                )
             state = self._of_part(chosen, x).init(part, backend=chosen, comm=self.comm)
             if self.comm.size > 1:
                 state._room_for_gradient(part)
@@ -136,7 +141,7 @@ class Sharded:
             )
         backend = state.backend
         x, whole = vector_of_x(backend, x)
-        gradients = vector_like(backend, "grad", grad, x, lies_alike=True)
+        gradients = vector_like(backend, "grad", grad, x)
         part = whole[self.comm.cut(whole.size)]
         with backend.on_device_of(part):
             if self.comm.size == 1:
@@ -214,7 +219,7 @@ class Sharded:
         if self.optimizer._reads and layout != self._layout:
 
             def part(array: Any) -> Any:
-                return vector_like(backend, "an option", array, x, lies_alike=False)[self.comm.cut(x.size)]
+                return vector_like(backend, "an option", array, x, self.comm.cut(x.size))
 
             self._own, self._layout = with_arrays(self.optimizer, part), layout
         return self._own

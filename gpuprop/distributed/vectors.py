@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
+from zlib import crc32
 
 from gpuprop.arguments import is_array
 from gpuprop.backends import Backend
-from gpuprop.backends.checks import check_array
+from gpuprop.backends.checks import check_array, check_like
 from gpuprop.optimizers import Optimizer
 
 
@@ -38,28 +39,33 @@ def vector_of_x(backend: Backend, x: Any) -> tuple[Any, Any]:
     return x, ordered.reshape(-1)
 
 
-def vector_like(backend: Backend, name: str, array: Any, x: Any, lies_alike: bool) -> Any:
-    """An array as a vector whose elements belong to those of `vector_of_x`.
+def checksum(backend: Backend, vector: Any) -> int:
+    """Of the bits of a contiguous vector and their places, without a copy of it: by sums on its device."""
+    bits = vector.view(f"u{min(vector.itemsize, 8)}")
+    width = 1021  # a prime, as arrays that have their rows in another order have other lengths
+    rows = bits[: bits.size // width * width].reshape(-1, width)
+    sums = rows.sum(axis=0, dtype="u8")
+    return crc32(b"".join(backend.to_host(each).tobytes() for each in (sums, bits[rows.size :])))
+
+
+def vector_like(backend: Backend, name: str, array: Any, x: Any, part: slice | None = None) -> Any:
+    """An array as a vector whose elements belong to those of `vector_of_x`; or a part of that alone.
+
+    That of a part may lie in memory otherwise than x, and be of another dtype.
 
     Raises
     ------
     TypeError, ValueError
-        It has another shape than x, or is elsewhere; or it does not lie as x does, and should.
+        It is not like x.
     """
     array = backend.adopt(name, array)
     check_array(backend, name, array, written=False)
-    if array.shape != x.shape or (lies_alike and array.dtype != x.dtype):
-        raise ValueError(
-            f"{name} has shape {array.shape} and dtype {array.dtype}, and x has {x.shape} and {x.dtype}; "
-            "they must be the same"
-        )
-    if backend.device_of(array) != backend.device_of(x):
-        raise ValueError(
-            f"{name} is on device {backend.device_of(array)} and x on device {backend.device_of(x)}; they "
-            "must be on one"
-        )
+    check_like(backend, name, array, "x", x, x.dtype if part is None else array.dtype)
     ordered = array.transpose(axes_of(x))
-    if lies_alike and not ordered.flags.c_contiguous:
+    if part is not None:  # what reshape has to copy is kept no longer than this
+        vector = ordered.reshape(-1)[part]
+        return vector if ordered.flags.c_contiguous else vector.copy()
+    if not ordered.flags.c_contiguous:
         raise ValueError(
             f"{name} has strides {array.strides} and x has {x.strides}; they must lie alike in memory, as "
             f"they do where {name} is written into an empty_like(x)"

@@ -23,6 +23,26 @@ def method_of(state: Any, options: DriverOptions, x0: Any) -> Optimizer | Groups
     return state.optimizer
 
 
+def check_method(method: Any, x0: Any) -> None:
+    """Refuse what makes no steps of such a start.
+
+    Raises
+    ------
+    TypeError
+    """
+    if isinstance(method, Groups) != isinstance(x0, Mapping):
+        mend = "a dictionary as x0" if isinstance(method, Groups) else "method=gpuprop.Groups({...})"
+        raise TypeError(
+            f"method is {method!r} and x0 a {type(x0).__name__}; gpuprop.Groups are for a dictionary of "
+            f"arrays, and every dictionary is for them: pass {mend}"
+        )
+    if not isinstance(method, (Optimizer, Groups)):
+        mend = "SciPy's own methods are those of scipy.optimize.minimize"
+        if hasattr(method, "comm"):
+            mend = "Sharded has no minimize: write the loop over its step, or pass parts of x, and comm="
+        raise TypeError(f"method is {method!r}; it must be an optimizer such as gpuprop.RMSProp() ({mend})")
+
+
 def _default_method(x0: Any) -> RMSProp:
     # Epsilon only keeps 0 / 0 away: it is the root of the least normal number.
     is_single = any(name in str(getattr(x0, "dtype", "")) for name in ("float16", "float32", "complex64"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from gpuprop.driver.checkpoints import read
 from gpuprop.driver.functions.callback import in_place
 from gpuprop.driver.functions.objective import Objective
-from gpuprop.driver.methods import keeping_steps, method_of
+from gpuprop.driver.methods import check_method, keeping_steps, method_of
 from gpuprop.driver.options import DriverOptions
 from gpuprop.driver.points import check_state, start
 from gpuprop.driver.ranks import check_alike
@@ -225,17 +225,7 @@ def minimize_by(
     state = chosen.state if former is None else former.state
     if optimizer is None:
         optimizer = method_of(state, chosen, x0)
-    if isinstance(optimizer, Groups) != isinstance(x0, Mapping):
-        mend = "a dictionary as x0" if isinstance(optimizer, Groups) else "method=gpuprop.Groups({...})"
-        raise TypeError(
-            f"method is {optimizer!r} and x0 a {type(x0).__name__}; gpuprop.Groups are for a dictionary of "
-            f"arrays, and every dictionary is for them: pass {mend}"
-        )
-    if not isinstance(optimizer, (Optimizer, Groups)):
-        raise TypeError(
-            f"method is {optimizer!r}; it must be an optimizer such as gpuprop.RMSProp() (SciPy's own "
-            "methods are those of scipy.optimize.minimize)"
-        )
+    check_method(optimizer, x0)
     if chosen.project is not None:
         optimizer = keeping_steps(optimizer)
     backend, x, optimizer, state = start(x0, optimizer, bounds, state, chosen.comm)

@@ -9,8 +9,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from gpuprop import arguments as check
 from gpuprop.driver.functions.callback import takes_a_result
 from gpuprop.driver.options import DriverOptions
+from gpuprop.optimizers import Groups
 
 #: Options that decide which evaluations, tests and files there are, and when.
 _SHARED = (
@@ -27,7 +29,7 @@ def check_alike(
     Raises
     ------
     ValueError
-        This rank's are not those of rank 0; or the gradient would be one of finite differences.
+        Those of a rank are not those of rank 0; or the gradient would be one of finite differences.
     """
     if not (callable(jac) or jac is True):
         raise ValueError(
@@ -44,13 +46,9 @@ def check_alike(
     ours["bounds"] = None if bounds is None else "given"
     ours["method"] = None if method is None else type(method).__name__
     ours["state"] = None if options.state is None else f"of step {options.state.step}"
-    theirs = comm.broadcast(ours)
-    for name, given in ours.items():
-        if given != theirs[name]:
-            raise ValueError(
-                f"{name} is {given!r} on rank {comm.rank} and {theirs[name]!r} on rank 0; give all ranks the "
-                "same"
-            )
+    for group, one in method._stepping.items() if isinstance(method, Groups) else [("method", method)]:
+        ours |= {f"{name} of {group}": option for name, option in getattr(one, "_on_all_ranks", {}).items()}
+    check.check_alike(comm, ours)
 
 
 def together(comm: Any, sums: list[float], largest: list[float] | None = None) -> list[float]:

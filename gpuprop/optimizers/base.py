@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gpuprop.arguments import ranks
+from gpuprop.arguments import check_alike, ranks
 from gpuprop.backends import Backend, backend_of
 from gpuprop.backends.base import Capturing
 from gpuprop.backends.checks import check_array, checked, dtypes_of
@@ -34,7 +34,7 @@ class Optimizer(Stepping):
             Where steps run, from `select_backend`; by default the array's own type decides.
         comm : Communicator, optional
             From `gpuprop.distributed.communicator`, where `x` is this rank's part of the parameters. `init`
-            and steps are called on all ranks; norms, sums and counts are of all parts together.
+            and steps are called on all ranks, with the same options; norms, sums and counts are of all parts.
 
         Returns
         -------
@@ -90,8 +90,8 @@ class Optimizer(Stepping):
             raise TypeError(f"backend is {backend!r}; it must be one that select_backend gave")
         chosen, comm = backend or backend_of(x), ranks(comm)
         if comm:
-            options = f"{type(self).__name__}(clip_norm={self.clip_norm}, nonfinite={self.nonfinite!r})"
-            comm.check_alike(f"{options} for {getattr(x, 'dtype', x)} on the backend {chosen.name}")
+            kind = {"dtype of x": str(getattr(x, "dtype", x)), "backend": chosen.name}
+            check_alike(comm, kind | self._on_all_ranks)
         return comm.over(chosen) if comm else chosen
 
     def step(self, x: Any, grad: Any, state: State, at: Any = None) -> None:

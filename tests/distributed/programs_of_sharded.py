@@ -157,9 +157,14 @@ def refusals():
         lambda: sharded.init(np.ones(5)),
         lambda: sharded.init(np.ones(3 + comm.rank)),
         lambda: sharded.init(np.ones(3, ["f4", "f8"][comm.rank % 2])),
+        lambda: Sharded(gpuprop.SGD(), comm, average=comm.rank == 0).init(x),
+        lambda: Sharded(gpuprop.SGD(0.1 + comm.rank), comm).init(x),
+        lambda: gpuprop.minimize(None, x, method=Sharded(gpuprop.SGD(), comm), jac=lambda x: x),
         lambda: sharded.step(x, wrong.T.copy().T, state),
         lambda: sharded.step(x, wrong[:2], state),
         lambda: sharded.step(x, wrong.astype("f4"), state),
+        lambda: sharded.step(x, wrong.astype(complex), state),
+        lambda: sharded.step(x, wrong.ravel(), state),
         lambda: sharded.step(x, wrong.tolist(), state),
         lambda: sharded.step(x, wrong, None),
         lambda: sharded.step(np.ones(40), np.ones(40), state),
@@ -172,6 +177,47 @@ def refusals():
         else:
             said.append("nothing")
     return said, x
+
+
+def starts(device, dtypes):
+    """What is said of each x that is another on the last rank: where one bit is, or the order of its rows."""
+    comm, backend = communicator(MPI.COMM_WORLD), gpuprop.select_backend(device)
+    if device == "gpu":
+        backend.xp.cuda.Device(comm.device_of_rank()).use()
+    sharded, said = Sharded(gpuprop.SGD(), comm), []
+    for dtype in dtypes:
+        for size in (1, 5, 1021, 3 * 1021 + 7, 90_000):
+            kept = random(np.random.default_rng(size), size, dtype)
+            for change in (None, 0, size // 2, size - 1, "reverse"):
+                if change == "reverse" and size == 1:
+                    continue
+                x = kept.copy()
+                if comm.rank == comm.size - 1 and change == "reverse":
+                    x = x[::-1].copy()
+                elif comm.rank == comm.size - 1 and change is not None:
+                    x.view("u1")[change * x.itemsize] ^= 1
+                try:
+                    sharded.init(backend.asarray(x), backend=backend)
+                    said.append(None if change is None else (dtype, size, change))
+                except ValueError as error:
+                    said.append(str(error) if change is not None else (dtype, size))
+    return said
+
+
+def memory_of_options(shape):
+    """Of arrays among the options that lie as x does and otherwise: how much of each is new, and is kept."""
+    comm, x = communicator(MPI.COMM_WORLD), np.zeros(shape, order="F")
+    found = []
+    for order in "FC":
+        sharded = Sharded(gpuprop.RMSProp(np.ones(shape, order=order)), comm)
+        sharded.init(x)
+        part = kept = sharded._own.learning_rate
+        while kept.base is not None:
+            kept = kept.base
+        found.append(
+            (part.nbytes, 0 if np.may_share_memory(part, sharded.optimizer.learning_rate) else kept.nbytes)
+        )
+    return found
 
 
 def memory(size):

@@ -7,6 +7,8 @@ import numpy as np
 from launch import Job, run
 from programs_of_minimize import FALLING, cap
 
+from gpuprop import Groups, RMSProp
+
 
 def test_a_callback_of_one_rank_stops_all_at_the_same_step():
     found = run(programs.with_callbacks, 3)
@@ -48,13 +50,20 @@ DIFFERENT = {
         {"method": FALLING},
         {},
     ),
+    "rho of method is 0.5 on rank 1 and 0.9 on rank 0; give all ranks the same": (
+        {"method": RMSProp()},
+        {"method": RMSProp(rho=0.5)},
+    ),
+    "rho of a is 0.5 on rank 1 and 0.9 on rank 0; give all ranks the same": (
+        {"x0": {"a": np.ones(2)}, "method": Groups(a=RMSProp())},
+        {"x0": {"a": np.ones(2)}, "method": Groups(a=RMSProp(rho=0.5))},
+    ),
 }
 
 
 def test_arguments_by_which_ranks_would_part_are_refused():
     first, second = run(programs.refused, 2, list(DIFFERENT.values()))
-    assert first == [None] * len(DIFFERENT)
-    assert second == list(DIFFERENT)
+    assert first == second == list(DIFFERENT)
 
 
 def test_finite_differences_are_refused():

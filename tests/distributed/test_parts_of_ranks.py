@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+import programs_of_options
 import programs_of_parts as programs
 import pytest
 from launch import run
@@ -81,6 +82,32 @@ def test_copies_and_other_optimizers_go_on_with_all_ranks(ranks):
     rates = {rate for *_, rate in (each["loaded"] for each in told(ranks))}
     assert {each["loaded"][:2] for each in told(ranks)} == {(3, 2)}
     assert len(rates) == 1
+
+
+def test_an_optimizer_that_is_another_on_one_rank_is_refused_on_all():
+    first, *others = run(programs_of_options.compared, 3)
+    assert others == [first] * 2
+    count, told = first
+    assert told[:count] == [None] * count
+    for said, text in zip(
+        told[count:],
+        (
+            "learning_rate is 0.2 on rank 1 and 0.1 on rank 0",
+            "nonfinite is 'propagate' on rank 1 and 'skip' on rank 0",
+            "clip_norm is 2.0 on rank 1 and None on rank 0",
+            "optimizer is 'SGD' on rank 1 and 'RMSProp' on rank 0",
+            "learning_rate is <programs_of_options.Halving object> on rank 1 and 0.1 on rank 0",
+            "learning_rate is constant_schedule(value=2.0) on rank 1 and constant_schedule(value=1.0) on",
+            "bounds is (an array, 2.0) on rank 1 and (an array, 1.0) on rank 0",
+            "r is 2.0 on rank 1 and 1.0 on rank 0",
+            "clip_norm is 2.0 on rank 1 and not given on rank 0",
+            "optimizer is Rule(name='own', reads=('g',), writes=('x',), scalars=('r',), body='x = x - 2 * r",
+            "a: clip_norm is 2.0 on rank 1 and 1.0 on rank 0",
+            "dtype of x is 'float32' on rank 1 and 'float64' on rank 0; give all ranks the same",
+        ),
+        strict=True,
+    ):
+        assert said.startswith(text)
 
 
 def test_no_step_allocates_an_array():

@@ -1,10 +1,15 @@
 """Copies of a vector on all ranks, of whose state each has a part: the same points as one process has."""
 
+import tracemalloc
+
 import numpy as np
 import programs_of_sharded as programs
 import pytest
 from launch import run
 from variants import NAMES, OF_COMPLEX
+
+from gpuprop.backends import backend_of
+from gpuprop.distributed.vectors import checksum
 
 RANKS = [1, 2, 3, 4]
 SOME = ["everything", "auto", "both arrays", "adam options", "decay by element", "own", "raise"]
@@ -65,13 +70,20 @@ def test_what_cannot_be_stepped_is_refused_before_anything_is_written():
             "TypeError: comm is a Intracomm; it must be what gpuprop.distributed.communicator(",
             "TypeError: average is 1; it must be True or False",
             "ValueError: x has shape (3, 2) and strides (32, 16), with gaps in memory",
-            "ValueError: an option has shape (3, 4) and dtype float64, and x has (5,) and float64",
-            "ValueError: rank 0 has all of x as a numpy array of float64 of shape (3,), its axes in the "
-            "order (0,), and rank 1 has all of x as a numpy array of float64 of shape (4,)",
-            "; give all ranks the same",
+            "ValueError: an option has shape (3, 4) and x has (5,); they must be the same",
+            "ValueError: all of x is 'float64 of shape (4,) in numpy, axes in the order (0,)' on rank 1 and "
+            "'float64 of shape (3,) in numpy, axes in the order (0,)' on rank 0; give all ranks the same",
+            "ValueError: all of x is 'float64 of shape (3,) in numpy",
+            "ValueError: average is False on rank 1 and True on rank 0; give all ranks the same",
+            "ValueError: learning_rate is 1.1 on rank 1 and 0.1 on rank 0; give all ranks the same",
+            "(Sharded has no minimize: write the loop over its step, or pass parts of x, and comm=)",
             "ValueError: grad has strides (8, 24) and x has (32, 8); they must lie alike in memory",
-            "ValueError: grad has shape (2, 4) and dtype float64, and x has (3, 4) and float64",
-            "ValueError: grad has shape (3, 4) and dtype float32, and x has (3, 4) and float64",
+            "ValueError: grad has shape (2, 4) and x has (3, 4); they must be the same",
+            "TypeError: grad has dtype float32 and x has float64; they must be the same, as "
+            "grad.astype(x.dtype) makes",
+            "TypeError: grad has dtype complex128 and x has float64; they must be the same: make x complex",
+            "ValueError: grad has shape (12,) and x has (3, 4); they must be the same, as "
+            "grad.reshape(x.shape) is",
             "TypeError: grad is a builtins.list",
             "TypeError: state is a NoneType; it must be one that init gave",
             "ValueError: this rank's part of x has 20 elements of float64, and state is of a part of 6",
@@ -80,6 +92,42 @@ def test_what_cannot_be_stepped_is_refused_before_anything_is_written():
             assert text in next(texts)
         assert next(texts, None) is None
         np.testing.assert_array_equal(x, np.arange(12.0).reshape(3, 4))
+
+
+def refuses_each_start(ranks, *arguments, **how):
+    first, *others = run(programs.starts, ranks, *arguments, **how)
+    assert others == [first] * (ranks - 1)  # all ranks say the same
+    assert {said for said in first if said is not None} == {
+        f"x on rank {ranks - 1} has other numbers than on rank 0; copies start from one x, as "
+        "MPI.COMM_WORLD.Bcast(x) makes of that of rank 0, or one seed for all ranks"
+    }
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_start_that_is_another_on_one_rank_is_refused_on_all(ranks):
+    refuses_each_start(ranks, "cpu", programs.TYPES)
+
+
+@pytest.mark.gpu
+def test_a_start_that_is_another_on_one_gpu_is_refused_on_all():
+    refuses_each_start(2, "gpu", [np.float16, np.float32, np.complex128], gpu=True)
+
+
+@pytest.mark.parametrize("dtype", programs.TYPES)
+def test_a_start_is_compared_without_a_copy(dtype):
+    x = np.ones(1_000_000, dtype)
+    backend = backend_of(x)
+    tracemalloc.start()
+    checksum(backend, x)
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+
+
+def test_of_options_that_lie_otherwise_than_x_a_part_is_kept():
+    shape = (60, 100)
+    for like_x, otherwise in run(programs.memory_of_options, 3, shape):
+        assert like_x == (8 * 2000, 0)
+        assert otherwise == (8 * 2000, 8 * 2000)
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

@@ -80,6 +80,13 @@ class Stepping(Scalars):
     def _reads(self) -> tuple[Any, ...]:
         return self._more_reads()
 
+    @property
+    def _on_all_ranks(self) -> dict[str, Any]:
+        """What must be the same on all ranks, by name."""
+        reduced: Any = self.__reduce__()
+        kind, options = reduced[1]
+        return {"optimizer": getattr(kind, "__name__", kind), **options}
+
     def _check_parameters(self, backend: Backend, x: Any) -> None:
         """Refuse parameters that cannot be stepped by these options; asked once for each state.
 
