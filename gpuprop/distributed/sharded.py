@@ -100,7 +100,7 @@ class Sharded:
         check_alike(self.comm, {"average": self.average, "all of x": x_is})
         part = whole[self.comm.cut(whole.size)]
         with chosen.on_device_of(part):
-            first, *others = self.comm.exchange(checksum(chosen, whole))
+            first, *others = self.comm.exchange(checksum(chosen, whole)) if self.comm.size > 1 else [0]
             if differing := [rank for rank, other in enumerate(others, 1) if other != first]:
                 raise ValueError(
                     f"x on rank {differing[0]} has other numbers than on rank 0; copies start from one x, as "
