@@ -32,7 +32,8 @@ def whole_of(descriptions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for rank, other in enumerate(others, 1):
         _check_common(_common(first), _common(other), f"rank {rank}", "rank 0")
     layouts = {name: [each["arrays"][name] for each in descriptions] for name in first["arrays"]}
-    lengths = parameter_rows(first, {name: _rows(each) for name, each in layouts.items()}).values()
+    uncut = {**first, "arrays": {name: {"rows": _rows(each)} for name, each in layouts.items()}}
+    lengths = parameter_rows(uncut).values()
     whole = {**first, "arrays": {name: _whole(name, each, lengths) for name, each in layouts.items()}}
     if "groups" in first:
         groups = zip(*(each["groups"] for each in descriptions), strict=True)
@@ -40,19 +41,19 @@ def whole_of(descriptions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return whole | {"skipped": _skipped(descriptions)}
 
 
-def parameter_rows(description: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, Any]:
+def parameter_rows(description: Mapping[str, Any]) -> dict[str, list[int]]:
     """How many rows the parameters have in each part, by the groups' names, where it is known.
 
-    `rows` is of all arrays, with None for those that have none. Where neither a state nor its optimizer has
-    arrays, it is known of extras with the usual names: ``x``, or for a group ``x.NAME`` or ``NAME``.
+    Where neither a state nor its optimizer has arrays, it is known of extras with the usual names: ``x``, or
+    for a group ``x.NAME`` or ``NAME``.
     """
-    found = {}
+    arrays, found = description["arrays"], {}
     for prefix, group in zip(parts_in(dict(description)), description.get("names", [""]), strict=True):
-        own = [n for n in rows if not n.startswith("extras.") and prefix_of(n, description) == prefix]
+        own = [n for n in arrays if not n.startswith("extras.") and prefix_of(n, description) == prefix]
         usual = [f"extras.x.{group}", f"extras.{group}"] if group else ["extras.x"]
-        for name in [*own, *(name for name in usual if name in rows)][:1]:
-            if rows[name] is not None:
-                found[group] = rows[name]
+        for name in [*own, *(name for name in usual if name in arrays)][:1]:
+            if arrays[name]["rows"] is not None:
+                found[group] = arrays[name]["rows"]
     return found
 
 
@@ -61,16 +62,16 @@ def rows_to_read(description: Mapping[str, Any], comm: Any, given: Sequence[Mapp
 
     `given` has those that ranks want of the parameters, by the groups' names; others are cut evenly.
     """
-    rows = {name: layout["rows"] for name, layout in description["arrays"].items()}
-    known = parameter_rows(description, rows)
+    known = parameter_rows(description)
 
     def of(name: str) -> list[slice]:
-        alike = sorted(g for g in known if known[g] == rows[name])
+        rows = description["arrays"][name]["rows"]
+        alike = sorted(group for group in known if known[group] == rows)
         if not name.startswith("extras."):
             number = list(parts_in(dict(description))).index(prefix_of(name, description))
             alike = [description.get("names", [""])[number]]
         group = next((g for g in alike if name.endswith(f".{g}")), alike[0] if alike else None)
-        total = sum(rows[name])
+        total = sum(rows)
         even = [slice(0, total)] if comm is None else comm.cuts(total)
         return [wanted.get(group or "", each) for wanted, each in zip(given, even, strict=True)]
 
@@ -85,8 +86,7 @@ def check_all_rows(path: str, description: Mapping[str, Any], given: Sequence[Ma
     ValueError
         Rows are left out, or of two ranks, or in another order.
     """
-    rows = {name: layout["rows"] for name, layout in description["arrays"].items()}
-    for name, lengths in parameter_rows(description, rows).items():
+    for name, lengths in parameter_rows(description).items():
         parts = [wanted[name] for wanted in given if name in wanted]
         ends = [0, *(part.stop for part in parts if part.start < part.stop)]
         begins = [*(part.start for part in parts if part.start < part.stop), sum(lengths)]
@@ -106,11 +106,11 @@ def checked_part(path: str, description: Mapping[str, Any], part: Any) -> dict[s
     TypeError, ValueError
         There are no such rows.
     """
-    rows = {name: layout["rows"] for name, layout in description["arrays"].items()}
-    names, known, found = description.get("names"), parameter_rows(description, rows), {}
+    names, known, found = description.get("names"), parameter_rows(description), {}
     if part is not None and names is not None and not (isinstance(part, Mapping) and {*part} <= {*names}):
         raise TypeError(
-            f"part is {part!r}; of groups it must be a dictionary of slices, by {', '.join(names)}"
+            f"part is {part!r} and {path} is of groups; it must be a dictionary of slices, by the names "
+            f"{', '.join(names)}"
         )
     for name, each in ({} if part is None else {"": part} if names is None else part).items():
         if name not in known:
@@ -141,6 +141,7 @@ def _whole(name: str, layouts: list[dict[str, Any]], lengths: Iterable[list[int]
         raise ValueError(
             f"{name.removeprefix('extras.')} is {' and '.join(told):.300} on several ranks, and not the same "
             "on all; parts must be alike but for the length of their first axis, along which they are joined"
+            ": give numpy.array([number]) of a number of each rank, or the same on all"
         )
     largest = max(layouts, key=lambda layout: layout["shape"][0])  # an empty one tells no order of axes
     return {**largest, "shape": [sum(rows), *layouts[0]["shape"][1:]], "rows": rows}
