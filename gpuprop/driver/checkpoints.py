@@ -19,6 +19,9 @@ import numpy as np
 from gpuprop.backends import DeviceUnavailableError, backend_of
 from gpuprop.checkpoint import load_state
 from gpuprop.checkpoint.description import is_like
+from gpuprop.checkpoint.parts.cutting import parameter_rows
+from gpuprop.checkpoint.parts.index import Index
+from gpuprop.checkpoint.parts.together import by_all, by_first
 from gpuprop.driver.points import assign, copied, pairs
 from gpuprop.optimizers import GroupsState, State
 
@@ -71,19 +74,7 @@ class Former:
             It is of arrays of other kinds, or of another optimizer.
         """
         points = {name: self._point(name, x) for name in ("x", "minimize.before", "minimize.best")}
-        if points["x"] is None:
-            both = "**x" if type(x) is dict else "x=x"
-            raise ValueError(
-                f"{self.path} has a state and not the x of that moment; save both, state.save(path, {both}), "
-                'or pass that x as x0, with options={"state": gpuprop.load_state(path)}'
-            )
-        theirs, ours = _kinds(points["x"]), _kinds(x)
-        if theirs != ours:
-            raise ValueError(
-                f"{self.path} has x of {theirs} and x0 is of {ours}; they must be alike: pass an x0 like "
-                "that of the run which wrote the file, or name another file in resume"
-            )
-        self._check(optimizer, x)
+        by_all(self.state.comm, lambda: self._check(optimizer, x, points["x"]))
         assign(x, points["x"])
         if "minimize.told" not in self.state.extras:  # a file of the user's own: its callback has seen this x
             return Progress(told=self.state.step)
@@ -106,7 +97,19 @@ class Former:
             point = {one: extras.get(one) if array is None else array for one, array in point.items()}
         return None if any(array is None for array in point.values()) else point
 
-    def _check(self, optimizer: Any, x: Any) -> None:
+    def _check(self, optimizer: Any, x: Any, point: Any) -> None:
+        if point is None:
+            both = "**x" if type(x) is dict else "x=x"
+            raise ValueError(
+                f"{self.path} has a state and not the x of that moment; save both, state.save(path, {both}), "
+                'or pass that x as x0, with options={"state": gpuprop.load_state(path)}'
+            )
+        theirs, ours = _kinds(point), _kinds(x)
+        if theirs != ours:
+            raise ValueError(
+                f"{self.path} has x of {theirs} and x0 is of {ours}; they must be alike: pass an x0 like "
+                "that of the run which wrote the file, or name another file in resume"
+            )
         former = self.state.optimizer
         parts = [
             (one, state._owner, state.optimizer or state._outline)
@@ -144,20 +147,12 @@ def read(path: Any, x0: Any, comm: Any) -> Former | None:
     beside = [array for array in given.values() if hasattr(array, "__dlpack__")] or [np.empty(0)]
     backends = [backend_of(array) for array in beside]
     with backends[0].on_device_of(beside[0]):
-        rows = {"comm": comm, "part": None if comm is None else _rows(x0, comm)}
+        rows = {"comm": comm, "part": _part(path, given, comm)}
         try:
             state = load_state(path, **rows)
         except DeviceUnavailableError:
             state = load_state(path, backend=backends[0], **rows)
         parts = state if isinstance(state, GroupsState) else {"": state}
-        if parts.keys() != given.keys():
-            kinds = (
-                f"a dictionary of {', '.join(n)}" if "" not in n else "one array" for n in (parts, given)
-            )
-            raise ValueError(
-                "{} is of {} and x0 is {}; pass an x0 like that of the run which wrote the file, or name "
-                "another file in resume".format(path, *kinds)
-            )
         used = {name: backend_of(a) if hasattr(a, "__dlpack__") else backends[0] for name, a in given.items()}
         is_moved = any(part.backend.xp is not used[name].xp for name, part in parts.items())
         if is_moved if comm is None else any(comm.exchange(is_moved)):  # from another device
@@ -175,13 +170,34 @@ def read(path: Any, x0: Any, comm: Any) -> Former | None:
     return Former(path, state)
 
 
-def _rows(x0: Any, comm: Any) -> Any:
-    """Which rows of the whole the arrays of this rank are."""
-    if isinstance(x0, Mapping):
-        return {name: _rows(array, comm) for name, array in x0.items()}
-    lengths = comm.exchange([*np.shape(x0), 1][0])
-    begin = sum(lengths[: comm.rank])
-    return slice(begin, begin + lengths[comm.rank])
+def _part(path: str, given: Mapping[str, Any], comm: Any) -> Any:
+    """Which rows of the whole the arrays of this rank are, where the file tells how many there are.
+
+    Raises
+    ------
+    ValueError
+        The file has arrays of other names, or of other lengths.
+    """
+    description = by_first(comm, lambda: Index.read(path)).description
+    names, rows = description.get("names", [""]), {}
+    if {*names} != given.keys():
+        kinds = ("one array" if "" in n else f"a dictionary of {', '.join(n)}" for n in (names, given))
+        raise ValueError(
+            "{} is of {} and x0 is {}; pass an x0 like that of the run which wrote the file, or name another "
+            "file in resume".format(path, *kinds)
+        )
+    for name, parts in parameter_rows(description).items() if comm is not None else ():
+        lengths = comm.exchange([*np.shape(given[name]), 1][0])
+        if (here := sum(lengths)) != (there := sum(parts)):
+            of = f"x0[{name!r}]" if name else "x0"
+            raise ValueError(
+                f"{of} has {here} rows on all ranks ({', '.join(map(str, lengths)):.200}) and {path} has "
+                f"{there}; give each rank its part alone, as numpy.array_split cuts: "
+                f"whole[comm.cut({there})], or name another file in resume"
+            )
+        begin = sum(lengths[: comm.rank])
+        rows[name] = slice(begin, begin + lengths[comm.rank])
+    return rows if "names" in description else rows.get("")
 
 
 def write(path: Any, x: Any, state: State | GroupsState, progress: Progress) -> bool:

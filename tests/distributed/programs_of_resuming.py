@@ -36,8 +36,28 @@ def run_all(folder, parts, steps):
     ]
 
 
-def resume_with_another_length(path):
-    try:
-        run("momentum", world(), N + 1, 30, path)
-    except ValueError as error:
-        return str(error)
+def resume_with_others(folder):
+    """What is said where x0 is no part of what the files have, and what x0 is then."""
+    comm, found = world(), {}
+    rows = np.ones(N)[comm.cut(N)]
+    for name, path, x0 in (
+        ("length", "momentum-x", np.ones(N + 1)[comm.cut(N + 1)]),
+        ("whole", "momentum-x", np.ones(N)),
+        ("one of a group", "groups-x", {"a": rows, "b": np.ones(N - 1)[comm.cut(N - 1)]}),
+        ("dictionary", "momentum-x", {"a": rows, "b": rows.copy()}),
+        ("array", "groups-x", rows),
+        ("names", "groups-x", {"a": rows, "c": rows.copy()}),
+        ("dtype", "momentum-x", rows.astype("float32")),
+        ("columns", "momentum-x", np.ones((len(rows), 3))),
+        ("dtype of one rank", "momentum-x", rows.astype("float32") if comm.rank else rows),
+    ):
+        try:
+            minimize(unused, x0, jac=True, options={"resume": Path(folder, path)}, comm=comm)
+        except ValueError as error:
+            arrays = x0.values() if isinstance(x0, dict) else [x0]
+            found[name] = str(error), all((array == 1).all() for array in arrays)
+    return found
+
+
+def unused(x):
+    raise AssertionError(f"called with {x}")
