@@ -6,7 +6,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from gpuprop.checkpoint.replacement import open_regular
@@ -102,13 +102,18 @@ def data_of(path: str, mark: str) -> Iterator[tuple[IO[bytes], dict[str, int]]]:
         yield file, {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items()}
 
 
-def is_index(path: str) -> bool:
-    """Whether a file of `State.save` is the index of several, by its first bytes."""
-    try:
-        with open_regular(path, "rb", "loaded from") as file:
-            return b'{"__metadata__":{"gpuprop.format":"%d",' % INDEX in file.read(64)
-    except (OSError, ValueError):
-        return False
+def index_at(path: str) -> bytes:
+    """All that the index of several such files says, be it damaged; of any other file nothing.
+
+    Raises
+    ------
+    OSError
+        There is a file, and it cannot be read.
+    """
+    with suppress(FileNotFoundError, ValueError), open_regular(path, "rb", "loaded from") as file:
+        if b'{"__metadata__":{"gpuprop.format":"%d",' % INDEX in (begin := file.read(64)):
+            return begin + file.read()
+    return b""
 
 
 def mark_of(header: bytes) -> str:

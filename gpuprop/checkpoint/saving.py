@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
 
@@ -31,22 +32,20 @@ def save(state: State | GroupsState, /, path: str | bytes | os.PathLike[str], **
     if state.comm is not None:
         return _save_parts(state.comm, state, os.fsdecode(path), arrays)
     content = _content_of(state, arrays)
-    target = os.path.realpath(os.fsdecode(path))
-    since, _ = index.former(target)
     with replacing(path) as file:
         _write(file, content)
-    if since:  # of the ranks whose index was here
-        index.remove(target, since)
+    index.remove_parts(os.path.realpath(os.fsdecode(path)))  # of ranks whose index was here
 
 
 def _save_parts(comm: Any, state: State | GroupsState, path: str, arrays: Mapping[str, Any]) -> None:
     """Each rank its part; then rank 0 the index, which until then is that of the former parts."""
 
-    def begin() -> tuple[str, str, str, str]:
+    def begin() -> tuple[str, str, str]:
         target = os.path.realpath(path)
-        return (path, target, *index.begin(target))
+        index.remove_parts(target)  # which would keep space from the new ones
+        return path, target, secrets.token_hex(8)
 
-    given, target, generation, since = by_first(comm, begin)
+    given, target, generation = by_first(comm, begin)
     own = f"{target}.{generation}.rank{comm.rank}"
 
     def write() -> tuple[str, dict[str, Any]]:
@@ -62,8 +61,8 @@ def _save_parts(comm: Any, state: State | GroupsState, path: str, arrays: Mappin
         return mark, content.description | {"arrays": layouts}
 
     def finish() -> None:
-        index.write(target, generation, since, marks, whole)
-        index.remove(target, since, generation)
+        index.write(target, generation, marks, whole)
+        index.remove_parts(target)
 
     try:
         marks, descriptions = zip(*by_all(comm, write), strict=True)

@@ -1,7 +1,9 @@
 """Files of several ranks that cannot be saved or loaded: all ranks say the same, and what was there stays."""
 
+import errno
 import os
 import shutil
+from unittest import mock
 
 import parts_in_files
 import pytest
@@ -11,12 +13,16 @@ from trouble_with_files import told
 
 from gpuprop import load_state
 from gpuprop.__main__ import main
+from gpuprop.checkpoint import replacement
+from gpuprop.checkpoint.container import INDEX, header_of
+from gpuprop.checkpoint.parts.index import Index
 
 
 def test_what_one_rank_cannot_save_no_rank_saves(tmp_path):
     ranks = run(trouble_with_files.trouble_with_saving, 3, tmp_path)
-    found, step, (names, last) = ranks[0]
+    found, step, (names, last), _ = ranks[0]
     assert [each[0] for each in ranks] == [found] * 3
+    assert [each[-1] for each in ranks] == [[0], [1], [2]]
     kinds, messages = ({name: error[i] for name, error in found.items()} for i in range(2))
     for name, text in {
         "step": "step is 3 on rank 1 and 2 on rank 0; all ranks must save one state at the same step",
@@ -24,7 +30,9 @@ def test_what_one_rank_cannot_save_no_rank_saves(tmp_path):
         "names": "['extras.y', 'state.square_average', 'state.velocity'] on rank 1",
         "path": f"rank 1 saves to {tmp_path / 'state1'} and rank 0 to {tmp_path / 'state0'}; all must",
         "columns": "y is float64 of shape (4, 3) and float64 of shape (4, 4) and float64 of shape (4, 5)",
-        "number": "seed is int64 of shape () on several ranks, and not the same on all",
+        "number": "seed is int64 of shape () on several ranks, and not the same on all; parts must be alike "
+        "but for the length of their first axis, along which they are joined: give numpy.array([number]) of "
+        "a number of each rank, or the same on all",
     }.items():
         assert kinds[name] == "ValueError"
         assert text in messages[name]
@@ -134,7 +142,7 @@ def test_of_groups_rows_are_by_name(tmp_path):
     for part in (slice(0, 2), {"c": slice(0, 2)}, 5):
         kind, message = told(lambda part=part: load_state(tmp_path / "state", part=part))
         assert kind == "TypeError"
-        assert "of groups it must be a dictionary of slices, by a, b" in message
+        assert "is of groups; it must be a dictionary of slices, by the names a, b" in message
 
 
 def test_an_index_can_be_looked_into(files, capsys):
@@ -163,6 +171,65 @@ def test_an_index_may_be_called_otherwise_and_its_parts_stay(files):
     run(trouble_with_files.save_once, 2, files[0].parent, 8)
     assert load_state(files[0]).step == 8
     assert load_state(best.with_name("later")).step == 7
+
+
+def test_only_parts_that_no_index_names_are_removed(files):
+    path, folder = files[0], files[0].parent
+    best, copied, link = (path.with_name(name) for name in ("best", "copied", "link"))
+    shutil.copy(path, copied)
+    link.symlink_to(path)
+    path.rename(best)
+    of_others = [folder / f"{name}.{'0' * 16}.rank0" for name in ("state.other", "other", "xstate")]
+    others = [*of_others, folder / f"state.{'0' * 15}.rank0", folder / f"state.{'0' * 16}.rank0.gz"]
+    for other in others:
+        other.touch()
+    of_killed = [folder / f"state.{digit * 16}.rank7" for digit in "09f"]
+    expected = {*parts_of(best), *others}
+    for part in of_killed:
+        part.touch()
+    state = load_state(best)
+    for count in (1, 2):  # with no file in the place of the index, and with one that is none
+        state.save(path, **state.extras)
+        assert {*parts_of(best)} == expected, f"save {count}"
+        for part in of_killed:
+            part.touch()
+    run(trouble_with_files.save_once, 2, folder, 7)
+    new = {*parts_of(path)} - expected
+    assert len(new) == 2
+    assert not new & {*of_killed}
+    assert (load_state(best).step, load_state(copied).step, load_state(link).step) == (1, 1, 7)
+    best.unlink()
+    copied.unlink()
+    state.save(path, **state.extras)
+    assert {*parts_of(path)} == {*others}
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE])
+def test_where_an_index_cannot_be_read_its_parts_stay(files, number):
+    path, best, before = files[0], files[0].with_name("best"), parts_of(files[0])
+    opened = replacement.open_regular
+
+    def fails(name, *how):
+        if name == str(best):
+            raise OSError(number, os.strerror(number), name)
+        return opened(name, *how)
+
+    path.rename(best)
+    state = load_state(best)
+    with mock.patch("gpuprop.checkpoint.container.open_regular", fails):
+        state.save(path, **state.extras)
+    assert parts_of(best) == before
+    assert load_state(best).step == 1
+
+
+def test_files_of_before_which_name_their_first_generation_are_read(files):
+    index = Index.read(str(files[0]))
+    index.description["since"] = "0" * 16
+    files[0].write_bytes(header_of(index.description, {}, INDEX))
+    state = load_state(files[0])
+    assert (state.step, state.extras["x"].shape) == (1, (18, 3))
+    run(trouble_with_files.save_once, 2, files[0].parent, 7)
+    assert len(parts_of(files[0])) == 2
 
 
 def test_parts_of_an_index_that_a_kill_kept_from_its_place_are_removed(files):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from gpuprop.checkpoint.container import INDEX, header_of, is_index, read
+from gpuprop.checkpoint.container import INDEX, header_of, index_at, read
 from gpuprop.checkpoint.contents import check_layout, contents_of, described, understanding
 from gpuprop.checkpoint.parts.cutting import whole_of
 from gpuprop.checkpoint.replacement import BEGIN, END, replacing
+
+#: How a part's name ends, after that of its index: the generation, which is of one save alone, and the rank.
+_PART = re.compile(r"(\.[0-9a-f]{16})\.rank\d+\Z")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Index:
         return cls(path, files, description["parts"], metadata, description)
 
 
-def write(path: str, generation: str, since: str, marks: list[str], whole: Mapping[str, Any]) -> None:
+def write(path: str, generation: str, marks: list[str], whole: Mapping[str, Any]) -> None:
     """Put an index in the place of the former one."""
     missing = [r for r in range(len(marks)) if not os.path.exists(f"{path}.{generation}.rank{r}")]
     if missing:
@@ -67,50 +69,35 @@ def write(path: str, generation: str, since: str, marks: list[str], whole: Mappi
             "ranks must save to one file system, which all of them see"
         )
     prefix = f"{os.path.basename(path)}.{generation}"
-    description = {**whole, "prefix": prefix, "since": since, "parts": marks}
+    description = {**whole, "prefix": prefix, "parts": marks}
     with replacing(path) as file:
         file.write(header_of(description, {}, INDEX))
 
 
-def begin(path: str) -> tuple[str, str]:
-    """The generation of the parts to come, larger than any before, and that of the first ones.
+def remove_parts(path: str) -> None:
+    """Delete the parts beside `path` that no index in the folder names: of former saves, and of killed ones.
 
-    What killed saves have left is removed.
-    """
-    first, last = former(path)
-    if first:
-        remove(path, first, keep=last)
-    now = max(f"{time.time_ns():016x}", f"{int(last or '0', 16) + 1:016x}")
-    return now, first or now
-
-
-def former(path: str) -> tuple[str, str]:
-    """The generations of the first parts that a file was an index of, and of its own; or two empty texts."""
-    if is_index(path):
-        with suppress(OSError, ValueError):  # a damaged one
-            description = Index.read(path).description
-            return description["since"], description["prefix"].rpartition(".")[2]
-    return "", ""
-
-
-def remove(path: str, since: str, keep: str = "") -> None:
-    """Delete the parts beside an index but for one generation, and those of indexes that were moved away.
-
-    All older ones than `since` are of such.
+    An index that was renamed keeps its own. Where the folder, or an index, cannot be read, all stay.
     """
     folder, name = os.path.split(path)
-    pattern = re.compile(re.escape(name) + r"\.([0-9a-f]{16})\.rank\d+")
-    others = os.listdir(folder)
-    parts = [(other, found[1]) for other in others if (found := pattern.fullmatch(other))]
-    parts = [(part, generation) for part, generation in parts if since <= generation != keep]
-    if parts:
-        # One that a kill has kept from its place is the index of nothing.
-        named = [other for other in others if not (other.startswith(BEGIN) and other.endswith(END))]
-        indexes = [os.path.join(folder, other) for other in named if other != name]
-        moved = {former(index)[1] for index in indexes if is_index(index)}
-        for part, generation in parts:
-            if generation not in moved:
-                unlink(os.path.join(folder, part))
+    with suppress(OSError):
+        own = index_at(path)  # before the folder, where it may have another name by then
+        with os.scandir(folder) as entries:
+            others = list(entries)
+        beside = (each for each in others if each.name.startswith(name))
+        ends = {each.path: _PART.fullmatch(each.name, len(name)) for each in beside}
+        parts = {part: end[1].encode() for part, end in ends.items() if end}
+        unnamed = {generation for generation in parts.values() if generation not in own}
+        for other in others if unnamed else ():
+            # A link is to an index that is here, too, or has its parts elsewhere; and one that a kill has
+            # kept from its place is the index of nothing.
+            is_temporary = other.name.startswith(BEGIN) and other.name.endswith(END)
+            if not (is_temporary or _PART.search(other.name)) and other.is_file(follow_symlinks=False):
+                named = index_at(other.path) if os.access(other, os.R_OK) else b""
+                unnamed = {generation for generation in unnamed if generation not in named}
+        for part, generation in parts.items():
+            if generation in unnamed:
+                unlink(part)
 
 
 def unlink(path: str) -> None:
@@ -119,11 +106,11 @@ def unlink(path: str) -> None:
 
 
 def _check(description: Mapping[str, Any]) -> None:
-    marks, prefix, since = (description[key] for key in ("parts", "prefix", "since"))
+    marks, prefix = description["parts"], description["prefix"]
     if not isinstance(marks, list) or not marks or not all(isinstance(mark, str) for mark in marks):
         raise ValueError(f"parts are {marks!r:.80}")
-    if not re.fullmatch(r"[^/\\]*\.[0-9a-f]{16}", prefix) or not re.fullmatch("[0-9a-f]{16}", since):
-        raise ValueError(f"its parts are called {prefix!r:.80}, since {since!r:.80}")
+    if not re.fullmatch(r"[^/\\]*\.[0-9a-f]{16}", prefix):
+        raise ValueError(f"its parts are called {prefix!r:.80}")
     for name, layout in description["arrays"].items():
         check_layout(name, layout, description)
         shape, rows = layout["shape"], layout["rows"]
