@@ -15,7 +15,7 @@ from gpuprop import load_state
 from gpuprop.__main__ import main
 from gpuprop.checkpoint import replacement
 from gpuprop.checkpoint.container import INDEX, header_of
-from gpuprop.checkpoint.parts.index import Index
+from gpuprop.checkpoint.parts.index import Index, remove_parts
 
 
 def test_what_one_rank_cannot_save_no_rank_saves(tmp_path):
@@ -204,22 +204,25 @@ def test_only_parts_that_no_index_names_are_removed(files):
     assert {*parts_of(path)} == {*others}
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE])
-def test_where_an_index_cannot_be_read_its_parts_stay(files, number):
-    path, best, before = files[0], files[0].with_name("best"), parts_of(files[0])
-    opened = replacement.open_regular
+def test_where_an_index_cannot_be_read_no_parts_are_removed(files):
+    path, best = files[0], files[0].with_name("best")
+    before, opened = parts_of(path), replacement.open_regular
+    for index in (path, best):  # in its place, and with another name
+        path.rename(index)
+        for number in (errno.EIO, errno.EMFILE, errno.ESTALE):
 
-    def fails(name, *how):
-        if name == str(best):
-            raise OSError(number, os.strerror(number), name)
-        return opened(name, *how)
+            def fails(name, *how, index=index, number=number):
+                if name == str(index):
+                    raise OSError(number, os.strerror(number), name)
+                return opened(name, *how)
 
-    path.rename(best)
-    state = load_state(best)
-    with mock.patch("gpuprop.checkpoint.container.open_regular", fails):
-        state.save(path, **state.extras)
-    assert parts_of(best) == before
-    assert load_state(best).step == 1
+            with mock.patch("gpuprop.checkpoint.container.open_regular", fails):
+                remove_parts(str(path))
+            assert parts_of(path) == before
+        assert load_state(index).step == 1
+    best.unlink()
+    remove_parts(str(path))
+    assert parts_of(path) == []
 
 
 def test_files_of_before_which_name_their_first_generation_are_read(files):
