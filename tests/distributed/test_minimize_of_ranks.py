@@ -100,7 +100,7 @@ def test_a_file_of_more_rows_than_the_ranks_have_is_refused(tmp_path):
     programs.go_on(None, 9, np, "one", 10, checkpoint=path)
     with Job(programs.go_on_with_another_length, 2, path) as job:
         assert job.wait() != 0
-        assert f"they must be all of the 9 rows in {path}" in job.err
+        assert f"and {path} has 9; give each rank its part alone" in job.err
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
