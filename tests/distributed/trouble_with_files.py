@@ -44,7 +44,8 @@ def trouble_with_saving(folder):
     state, x = state_of(1, comm, 5)
     state.save(path, x=x)
     ahead, _ = state_of(2 + second, comm, 5)
-    other = RMSProp(0.2 if second else 0.1, momentum=0.5).init(x, backend=NUMPY, comm=comm)
+    other = RMSProp(0.1, momentum=0.5).init(x, backend=NUMPY, comm=comm)
+    other.optimizer = RMSProp(0.2 if second else 0.1, momentum=0.5)
     begun, _ = state_of(2, comm, 5)
     if second:
         begun._clock[0] += 1
