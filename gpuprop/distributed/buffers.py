@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 #: Bytes that one rank sends another at a time, at most and at least, and about those that it keeps for all.
 MOST, LEAST, KEPT = 1 << 22, 1 << 16, 1 << 25
+#: How many numbers of a rank go in the message by which a call begins, beside the mark of the call.
+ROOM = 7
 
 
 class Buffers:
@@ -25,6 +27,10 @@ class Buffers:
         self._kept: dict[str, Any] = {}
 
     def gather(self, numbers: Any) -> Any:
+        about = f" with {len(numbers)} number(s)"
+        if self._xp is np and len(numbers) <= ROOM:
+            return self._ranks.meet(about, numbers)
+        self._ranks.meet(about)
         numbers = self._xp.ascontiguousarray(numbers, np.float64)
         if self._xp is np:
             found = np.empty((self._ranks.size, numbers.size))
@@ -37,6 +43,7 @@ class Buffers:
 
     def reduce_scatter(self, whole: Any, part: Any, average: bool) -> None:
         ranks, dtype = self._ranks, whole.dtype
+        ranks.meet_with(whole, "average" if average else "sum")
         parts = ranks.cuts(whole.size)
         most = min(MOST, max(LEAST, KEPT // ranks.size)) // dtype.itemsize
         self._wait_for_device()
@@ -66,6 +73,7 @@ class Buffers:
                 part[...] = total
 
     def all_gather(self, whole: Any) -> None:
+        self._ranks.meet_with(whole, "complete")
         counts = [each.stop - each.start for each in self._ranks.cuts(whole.size)]
         self._wait_for_device()
         self._ranks.finish(self._ranks.gather_in_place(plain(whole), counts), whole.nbytes)

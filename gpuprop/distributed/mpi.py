@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import copy
 import ctypes
+import math
 import os
 import pickle
 import platform
+import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
+from zlib import crc32
 
 import numpy as np
 from mpi4py import MPI
@@ -17,7 +23,7 @@ from mpi4py import MPI
 from gpuprop.backends import backend_of
 from gpuprop.backends.cpu import threads
 from gpuprop.distributed import endings
-from gpuprop.distributed.buffers import Buffers
+from gpuprop.distributed.buffers import ROOM, Buffers
 from gpuprop.distributed.communicator import Communicator
 from gpuprop.distributed.staged import Staged
 
@@ -26,6 +32,12 @@ ON_HOST = (np.ndarray, list)
 TESTS, TESTS_OF_MANY = 1000, 20
 #: Seconds of a nap, and those in which a byte is expected at the latest.
 NAP, SLOWEST = 5e-5, 1e-8
+#: Bytes in which a call is named where ranks are in different ones.
+NAMED = 200
+#: Where this package lies.
+PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+#: How many elements MPI can count: before version 4.0 by 32 bits.
+COUNTED = 2**31 - 1 if MPI.Get_version() < (4, 0) else 2**63 - 1
 
 
 class MPICommunicator(Communicator):
@@ -40,11 +52,21 @@ class MPICommunicator(Communicator):
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self._transport, self._cuda_aware, self._timeout = transport, cuda_aware, timeout
         self._tests = TESTS_OF_MANY
-        self._host, self._device = Buffers(self, np), None
+        self._own, self._all = np.zeros(1 + ROOM), np.empty((self.size, 1 + ROOM))
+        self._made = self._calls_of_devices = 0
         if self.size > 1:
             endings.end_all_with_one(MPI.COMM_WORLD.Abort)
-        self.messages, request = comm.Idup()
-        self.finish(request)
+        first = comm.Get_attr(DUPLICATE)
+        if first is None:
+            self.messages, request = comm.Idup()
+            self.finish(request)
+            first = copy.copy(self)
+            comm.Set_attr(DUPLICATE, first)
+            if self.size > 1 and "mpi4py.run" not in sys.modules:  # which ends the job itself
+                atexit.register(first._leave, os.getpid())
+        first._made += 1
+        self.messages, self._made = first.messages, first._made
+        self._host, self._device = Buffers(self, np), None
         self.node = f"{platform.node()} {_boot()}"
         cpus = _cpus()
         self.check_alike(f"transport={transport!r}")
@@ -62,7 +84,7 @@ class MPICommunicator(Communicator):
 
     def exchange(self, value: Any) -> list[Any]:
         own = np.frombuffer(pickle.dumps(value), np.uint8)
-        lengths = [int(n) for n in self._host.gather([own.size])[:, 0]]
+        lengths = [int(n) for n in self.meet(" with an object", [own.size])[:, 0]]
         found = np.empty(sum(lengths), np.uint8)
         self.finish(self.messages.Iallgatherv(own, [found, lengths]))
         return [pickle.loads(each.tobytes()) for each in np.split(found, np.cumsum(lengths[:-1]))]
@@ -76,7 +98,7 @@ class MPICommunicator(Communicator):
             self._way(whole).all_gather(whole)
 
     def barrier(self) -> None:
-        self.finish(self.messages.Ibarrier())
+        self.meet("")
 
     def device_of_rank(self) -> int:
         from gpuprop.distributed.nccl import number_of_devices
@@ -85,6 +107,59 @@ class MPICommunicator(Communicator):
 
     def gather_in_place(self, whole: Any, counts: list[int]) -> Any:
         return self.messages.Iallgatherv(MPI.IN_PLACE, [whole, counts])
+
+    def meet(self, about: str, numbers: Any = ()) -> np.ndarray:
+        """Up to `ROOM` numbers of every rank, after it is seen that all are in the same call.
+
+        Each call that goes by the host is such a message, or begins with one.
+
+        Raises
+        ------
+        RuntimeError
+            Ranks are in different calls, or their communicator is no more; on every rank.
+        """
+        if not self.messages:
+            raise RuntimeError(
+                "the MPI communicator of these ranks has been freed; free it after their last call"
+            )
+        name, n = _call()[0], len(numbers)
+        mark = f"{name} {about} {self._made} {self._calls_of_devices}"
+        self._own[0], self._own[1 : n + 1] = crc32(mark.encode()), numbers
+        self.finish(self.messages.Iallgather(self._own, self._all))
+        marks = self._all[:, 0].tolist()
+        if marks.count(marks[0]) != self.size:
+            self._refuse(marks, about)
+        return self._all[:, 1 : n + 1].copy()
+
+    def meet_with(self, whole: Any, verb: str) -> None:
+        """Before an array's elements go: those of all ranks are alike."""
+        self.meet(f" with {whole.size} elements of {whole.dtype} to {verb}")
+        if whole.size > COUNTED:
+            raise OverflowError(
+                f"the array has {whole.size} elements, of which this MPI, of version "
+                f"{'.'.join(map(str, MPI.Get_version()))}, can count {COUNTED}; take an MPI of version 4.0 "
+                "or later, or let each rank have a part of x alone"
+            )
+
+    def _refuse(self, marks: list[float], about: str) -> NoReturn:
+        """Say who is where."""
+        devices = f", after {self._calls_of_devices} calls on GPUs" if self._calls_of_devices else ""
+        own = f"{_place()}{about}{devices}".encode()[:NAMED].ljust(NAMED)
+        named = np.empty((self.size, NAMED), np.uint8)
+        self.finish(self.messages.Iallgather(np.frombuffer(own, np.uint8), named))
+        other = next(rank for rank, mark in enumerate(marks) if mark != marks[0])
+        one, another = (named[rank].tobytes().decode(errors="replace").strip() for rank in (0, other))
+        raise RuntimeError(
+            f"rank 0 is in {one}, and rank {other} in {another}; all ranks must make the same calls, in the "
+            "same order, and none under `if comm.rank == 0`"
+        )
+
+    def _leave(self, process: int) -> None:
+        """The last call of all: a rank whose program ends is known to those that are in another."""
+        if os.getpid() == process and not MPI.Is_finalized():
+            self._timeout = math.inf  # as MPI itself waits at the end
+            with suppress(RuntimeError):  # which the others raise
+                self.meet("")
 
     def finish(self, request: Any, nbytes: int = 0) -> None:
         """Wait, and end the job if another rank does not come: a collective call cannot be taken back.
@@ -99,9 +174,9 @@ class MPICommunicator(Communicator):
             waited = time.monotonic() - begin
             if waited > self._timeout:
                 endings.end_the_job(
-                    f"rank {self.rank} has waited {self._timeout:g} s for another rank, which has ended, "
-                    "hangs, is stopped or computes for longer; the job ends (communicator takes another "
-                    "timeout)",
+                    f"rank {self.rank} has waited {self._timeout:g} s for another rank, in {_place()}; that "
+                    "has ended, hangs, is stopped or computes for longer; the job ends (communicator takes "
+                    "another timeout)",
                     MPI.COMM_WORLD.Abort,
                 )
             if waited > SLOWEST * nbytes:
@@ -114,6 +189,7 @@ class MPICommunicator(Communicator):
             return self._host
         if self._device is None:
             self._device = self._way_of_devices(array)
+        self._calls_of_devices += 1
         return self._device
 
     def _way_of_devices(self, array: Any) -> Any:
@@ -129,6 +205,32 @@ class MPICommunicator(Communicator):
                 raise RuntimeError(f"transport is 'nccl', and {obstacle}")
         aware = reads_gpus() if self._cuda_aware is None else self._cuda_aware
         return Buffers(self, xp) if aware else Staged(self._host, xp)
+
+
+def _free(comm: Any, key: int, first: MPICommunicator) -> None:
+    """With the user's communicator its duplicate; those that are there at the end are MPI's own matter."""
+    if comm not in (MPI.COMM_WORLD, MPI.COMM_SELF):
+        atexit.unregister(first._leave)
+        first.messages.Free()
+
+
+#: By this a communicator of the user's knows its duplicate, as MPI has some 2,000 in all.
+DUPLICATE = MPI.Comm.Create_keyval(delete_fn=_free)
+
+
+def _call() -> tuple[str, FrameType | None]:
+    """The function of this package that the user has called, and where the user is."""
+    frame, name = sys._getframe(1), ""
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, name = frame.f_back, frame.f_code.co_name
+    return name, frame
+
+
+def _place() -> str:
+    name, frame = _call()
+    if frame is None:
+        return "the end of the program"
+    return f"{name} ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
 
 
 def _device_of(array: Any) -> AbstractContextManager[Any]:
