@@ -22,15 +22,18 @@ def communicator(
 ) -> Communicator:
     """Let the ranks of an MPI communicator take steps together.
 
-    Every rank calls this, and the methods of what it returns, in the same order. NumPy arrays go by MPI.
-    Where ranks share the CPUs of a machine, each one's steps use its share of them by default. With more
-    than one rank an exception that nobody catches ends the whole job with its message (by
-    ``sys.excepthook``, which prints as before), because the other ranks would wait for this one for ever.
+    Every rank calls this, and whatever uses what it returns, in the same order: ranks that meet in different
+    calls all raise a RuntimeError that names them. NumPy arrays go by MPI. Where ranks share the CPUs of a
+    machine, each one's steps use its share of them by default. With more than one rank an exception that
+    nobody catches ends the whole job with its message (by ``sys.excepthook``, which prints as before),
+    because the other ranks would wait for this one for ever. The end of a program is a call, too: a rank
+    that is in another one raises. ``python -m mpi4py`` ends the job itself where a status is not 0.
 
     Parameters
     ----------
     comm : mpi4py.MPI.Intracomm
-        Such as ``MPI.COMM_WORLD``. Messages go by a duplicate of it, and never meet yours.
+        Such as ``MPI.COMM_WORLD``. Messages go by a duplicate of it, and never meet yours. It is made once,
+        and freed with `comm`: two threads that exchange at a time need a `comm` each.
     transport : {"auto", "mpi", "nccl"}
         How CuPy arrays go. "auto" is NCCL, on CuPy's current stream, where CuPy has it and each rank has
         a device of its own; else MPI. It is found out when the first CuPy array comes.

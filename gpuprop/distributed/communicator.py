@@ -14,6 +14,8 @@ from gpuprop.distributed.parts import Parts
 class Communicator(ABC):
     """Ranks that all call the same methods in the same order: each call is collective.
 
+    Where the host takes part in a call, ranks that are in different ones all raise a RuntimeError.
+
     Attributes
     ----------
     rank : int

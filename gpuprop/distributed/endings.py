@@ -7,10 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 #: Seconds in which the launcher reads the last words, before it ends the ranks.
 LAST_WORDS = 0.1
+#: Where this package lies.
+PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 def end_the_job(message: str, abort: Callable[[int], Any], status: int = 1) -> NoReturn:
@@ -43,3 +47,20 @@ def _end(status: int, abort: Callable[[int], Any]) -> NoReturn:
     time.sleep(LAST_WORDS)
     abort(status)
     os._exit(status)  # where another rank has ended the job already, it may come back
+
+
+def call_of_user() -> tuple[str, FrameType | None]:
+    """The function of this package that the user has called, and where the user is."""
+    frame: FrameType | None = sys._getframe(1)
+    name = ""
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, name = frame.f_back, frame.f_code.co_name
+    return name, frame
+
+
+def place() -> str:
+    """In which call this rank is, and where in the user's program."""
+    name, frame = call_of_user()
+    if frame is None:
+        return "the end of its program"
+    return f"{name} ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"

@@ -13,7 +13,6 @@ import sys
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 from zlib import crc32
 
@@ -34,8 +33,6 @@ TESTS, TESTS_OF_MANY = 1000, 20
 NAP, SLOWEST = 5e-5, 1e-8
 #: Bytes in which a call is named where ranks are in different ones.
 NAMED = 200
-#: Where this package lies.
-PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 #: How many elements MPI can count: before version 4.0 by 32 bits.
 COUNTED = 2**31 - 1 if MPI.Get_version() < (4, 0) else 2**63 - 1
 
@@ -122,7 +119,7 @@ class MPICommunicator(Communicator):
             raise RuntimeError(
                 "the MPI communicator of these ranks has been freed; free it after their last call"
             )
-        name, n = _call()[0], len(numbers)
+        name, n = endings.call_of_user()[0], len(numbers)
         mark = f"{name} {about} {self._made} {self._calls_of_devices}"
         self._own[0], self._own[1 : n + 1] = crc32(mark.encode()), numbers
         self.finish(self.messages.Iallgather(self._own, self._all))
@@ -144,7 +141,7 @@ class MPICommunicator(Communicator):
     def _refuse(self, marks: list[float], about: str) -> NoReturn:
         """Say who is where."""
         devices = f", after {self._calls_of_devices} calls on GPUs" if self._calls_of_devices else ""
-        own = f"{_place()}{about}{devices}".encode()[:NAMED].ljust(NAMED)
+        own = f"{endings.place()}{about}{devices}".encode()[:NAMED].ljust(NAMED)
         named = np.empty((self.size, NAMED), np.uint8)
         self.finish(self.messages.Iallgather(np.frombuffer(own, np.uint8), named))
         other = next(rank for rank, mark in enumerate(marks) if mark != marks[0])
@@ -174,9 +171,9 @@ class MPICommunicator(Communicator):
             waited = time.monotonic() - begin
             if waited > self._timeout:
                 endings.end_the_job(
-                    f"rank {self.rank} has waited {self._timeout:g} s for another rank, in {_place()}; that "
-                    "has ended, hangs, is stopped or computes for longer; the job ends (communicator takes "
-                    "another timeout)",
+                    f"rank {self.rank} has waited {self._timeout:g} s for another rank, in "
+                    f"{endings.place()}; that has ended, hangs, is stopped or computes for longer; the job "
+                    "ends (communicator takes another timeout)",
                     MPI.COMM_WORLD.Abort,
                 )
             if waited > SLOWEST * nbytes:
@@ -216,21 +213,6 @@ def _free(comm: Any, key: int, first: MPICommunicator) -> None:
 
 #: By this a communicator of the user's knows its duplicate, as MPI has some 2,000 in all.
 DUPLICATE = MPI.Comm.Create_keyval(delete_fn=_free)
-
-
-def _call() -> tuple[str, FrameType | None]:
-    """The function of this package that the user has called, and where the user is."""
-    frame, name = sys._getframe(1), ""
-    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame, name = frame.f_back, frame.f_code.co_name
-    return name, frame
-
-
-def _place() -> str:
-    name, frame = _call()
-    if frame is None:
-        return "the end of the program"
-    return f"{name} ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
 
 
 def _device_of(array: Any) -> AbstractContextManager[Any]:

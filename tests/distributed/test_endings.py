@@ -50,7 +50,9 @@ def test_a_rank_that_is_stopped_ends_the_job_after_the_time_out(way):
         at_work(job)
         os.kill(job.pid(1), signal.SIGSTOP)
         assert job.wait(SOME) != 0
-        assert "has waited 1 s for another rank" in job.err
+        assert re.search(
+            r"rank \d has waited 1 s for another rank, in \w+ \(endings_of_ranks.py, line \d+\);", job.err
+        )
         assert_ended(job)
 
 
