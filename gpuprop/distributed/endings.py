@@ -54,7 +54,8 @@ def call_of_user() -> tuple[str, FrameType | None]:
     frame: FrameType | None = sys._getframe(1)
     name = ""
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame, name = frame.f_back, frame.f_code.co_name
+        name = frame.f_code.co_name
+        frame = frame.f_back
     return name, frame
 
 
