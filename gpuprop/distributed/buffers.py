@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
 #: Bytes that one rank sends another at a time, at most and at least, and about those that it keeps for all.
 MOST, LEAST, KEPT = 1 << 22, 1 << 16, 1 << 25
-#: How many numbers of a rank go in the message by which a call begins, beside the mark of the call.
-ROOM = 7
 
 
 class Buffers:
@@ -23,26 +21,23 @@ class Buffers:
     """
 
     def __init__(self, ranks: MPICommunicator, xp: Any) -> None:
-        self._ranks, self._xp = ranks, xp
+        self.ranks, self._xp = ranks, xp
         self._kept: dict[str, Any] = {}
 
     def gather(self, numbers: Any) -> Any:
-        about = f" with {len(numbers)} number(s)"
-        if self._xp is np and len(numbers) <= ROOM:
-            return self._ranks.meet(about, numbers)
-        self._ranks.meet(about)
+        self.ranks.meet(f" with {len(numbers)} numbers")
         numbers = self._xp.ascontiguousarray(numbers, np.float64)
         if self._xp is np:
-            found = np.empty((self._ranks.size, numbers.size))
+            found = np.empty((self.ranks.size, numbers.size))
         else:
-            bytes_ = self._memory("gathered", self._ranks.size * numbers.nbytes)
-            found = bytes_.view(np.float64).reshape(self._ranks.size, -1)
+            bytes_ = self._memory("gathered", self.ranks.size * numbers.nbytes)
+            found = bytes_.view(np.float64).reshape(self.ranks.size, -1)
         self._wait_for_device()
-        self._ranks.finish(self._ranks.messages.Iallgather(numbers, found))
+        self.ranks.finish(self.ranks.messages.Iallgather(numbers, found))
         return found
 
     def reduce_scatter(self, whole: Any, part: Any, average: bool) -> None:
-        ranks, dtype = self._ranks, whole.dtype
+        ranks, dtype = self.ranks, whole.dtype
         ranks.meet_with(whole, "average" if average else "sum")
         parts = ranks.cuts(whole.size)
         most = min(MOST, max(LEAST, KEPT // ranks.size)) // dtype.itemsize
@@ -73,10 +68,10 @@ class Buffers:
                 part[...] = total
 
     def all_gather(self, whole: Any) -> None:
-        self._ranks.meet_with(whole, "complete")
-        counts = [each.stop - each.start for each in self._ranks.cuts(whole.size)]
+        self.ranks.meet_with(whole, "complete")
+        counts = [each.stop - each.start for each in self.ranks.cuts(whole.size)]
         self._wait_for_device()
-        self._ranks.finish(self._ranks.gather_in_place(plain(whole), counts), whole.nbytes)
+        self.ranks.finish(self.ranks.gather_in_place(plain(whole), counts), whole.nbytes)
 
     def _memory(self, name: str, nbytes: int) -> Any:
         """So many bytes, kept from call to call."""

@@ -91,7 +91,7 @@ class Communicator(ABC):
 
     def together(self, sums: Sequence[float], largest: Sequence[float]) -> list[float]:
         """The `sum` of some numbers, and the `maximum` of others."""
-        rows, n = self.gather(np.array([*sums, *largest], np.float64)), len(sums)
+        rows, n = self.gather([*sums, *largest]), len(sums)
         with np.errstate(invalid="ignore", over="ignore"):
             return [*rows[:, :n].cumsum(axis=0)[-1].tolist(), *rows[:, n:].max(axis=0).tolist()]
 

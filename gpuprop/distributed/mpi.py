@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import copy
 import ctypes
+import functools
 import math
 import os
 import pickle
@@ -22,7 +23,7 @@ from mpi4py import MPI
 from gpuprop.backends import backend_of
 from gpuprop.backends.cpu import threads
 from gpuprop.distributed import endings
-from gpuprop.distributed.buffers import ROOM, Buffers
+from gpuprop.distributed.buffers import Buffers
 from gpuprop.distributed.communicator import Communicator
 from gpuprop.distributed.staged import Staged
 
@@ -31,8 +32,10 @@ ON_HOST = (np.ndarray, list)
 TESTS, TESTS_OF_MANY = 1000, 20
 #: Seconds of a nap, and those in which a byte is expected at the latest.
 NAP, SLOWEST = 5e-5, 1e-8
-#: Bytes in which a call is named where ranks are in different ones.
-NAMED = 200
+#: The name of a dtype, which NumPy makes anew each time, in longer than a message takes.
+NAME = functools.cache(str)
+#: How many numbers go beside the mark of a call, and the bytes in which a call is named where marks differ.
+ROOM, NAMED = 7, 200
 #: How many elements MPI can count: before version 4.0 by 32 bits.
 COUNTED = 2**31 - 1 if MPI.Get_version() < (4, 0) else 2**63 - 1
 
@@ -50,6 +53,7 @@ class MPICommunicator(Communicator):
         self._transport, self._cuda_aware, self._timeout = transport, cuda_aware, timeout
         self._tests = TESTS_OF_MANY
         self._own, self._all = np.zeros(1 + ROOM), np.empty((self.size, 1 + ROOM))
+        self._marks = self._all[:, 0]
         self._made = self._calls_of_devices = 0
         if self.size > 1:
             endings.end_all_with_one(MPI.COMM_WORLD.Abort)
@@ -76,6 +80,8 @@ class MPICommunicator(Communicator):
             self._tests = TESTS
 
     def gather(self, numbers: Any) -> Any:
+        if isinstance(numbers, ON_HOST) and len(numbers) <= ROOM:
+            return self.meet("", numbers)
         with _device_of(numbers):
             return self._way(numbers).gather(numbers)
 
@@ -116,21 +122,19 @@ class MPICommunicator(Communicator):
             Ranks are in different calls, or their communicator is no more; on every rank.
         """
         if not self.messages:
-            raise RuntimeError(
-                "the MPI communicator of these ranks has been freed; free it after their last call"
-            )
+            raise RuntimeError("the MPI communicator has been freed; free it after the ranks' last call")
         name, n = endings.call_of_user()[0], len(numbers)
-        mark = f"{name} {about} {self._made} {self._calls_of_devices}"
+        mark = f"{name} {n}{about} {self._made} {self._calls_of_devices}"
         self._own[0], self._own[1 : n + 1] = crc32(mark.encode()), numbers
         self.finish(self.messages.Iallgather(self._own, self._all))
-        marks = self._all[:, 0].tolist()
+        marks = self._marks.tolist()
         if marks.count(marks[0]) != self.size:
-            self._refuse(marks, about)
+            self._refuse(marks, about or f" with {n} number(s)" * (n > 0))
         return self._all[:, 1 : n + 1].copy()
 
     def meet_with(self, whole: Any, verb: str) -> None:
         """Before an array's elements go: those of all ranks are alike."""
-        self.meet(f" with {whole.size} elements of {whole.dtype} to {verb}")
+        self.meet(f" with {whole.size} elements of {NAME(whole.dtype)} to {verb}")
         if whole.size > COUNTED:
             raise OverflowError(
                 f"the array has {whole.size} elements, of which this MPI, of version "

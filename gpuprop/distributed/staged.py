@@ -18,7 +18,7 @@ class Staged:
         self._gathered: dict[tuple[int, ...], Any] = {}
 
     def gather(self, numbers: Any) -> Any:
-        found = self._host.gather(numbers.get())
+        found = self._host.ranks.gather(numbers.get())
         kept = self._gathered.get(found.shape)
         if kept is None:
             kept = self._gathered[found.shape] = self._xp.empty(found.shape)

@@ -125,11 +125,11 @@ def finalized_by_hand():
 
 def many():
     """More communicators than MPI has contexts."""
-    for _ in range(5000):
+    for _ in range(2500):
         comm = communicator(MPI.COMM_WORLD, timeout=60)
     own = MPI.COMM_WORLD.Dup()
     theirs = communicator(own, timeout=60)
-    for _ in range(3000):
+    for _ in range(2500):
         two = MPI.COMM_WORLD.Split(comm.rank // 2)
         assert communicator(two, timeout=60).sum([1.0]) == [two.size]
         two.Free()

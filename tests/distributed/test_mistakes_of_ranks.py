@@ -16,6 +16,9 @@ def test_ranks_in_different_calls_are_all_told_which(ranks, tmp_path):
         assert told[mistake].startswith(f"rank 0 is in {one} (programs_of_mistakes.py, line "), mistake
         assert f", and rank 1 in {another} (programs_of_mistakes.py, line " in told[mistake], mistake
         assert "all ranks must make the same calls, in the same order" in told[mistake]
+    assert "with 1 number(s), and rank 1" in told["gather", "gather"]
+    assert "with 2 number(s); all ranks" in told["gather", "gather"]
+    assert "with 24 elements of float64 to sum" in told["reduce_scatter", "reduce_scatter of another length"]
     assert not list(tmp_path.iterdir())
 
 
@@ -52,7 +55,7 @@ def test_the_user_may_finalize(plain):
 
 
 def test_communicators_are_as_many_as_one_likes():
-    for answer in run(programs.many, 2):
+    for answer in run(programs.many, 2, timeout=300):
         assert "has been freed" in answer
 
 
