@@ -132,7 +132,7 @@ def ranks(comm: Any) -> Any:
     """`comm` where it has several ranks; None for one process alone, which a rank without others is."""
     if comm is not None and not hasattr(comm, "over"):
         raise TypeError(
-            f"comm is a {type(comm).__name__}; it must be what "
+            f"comm is of type {type(comm).__name__}; it must be what "
             "gpuprop.distributed.communicator(MPI.COMM_WORLD) gives"
         )
     return comm if comm is not None and comm.size > 1 else None

@@ -68,19 +68,6 @@ class Communicator(ABC):
         """The backend for arrays each of which is a part, its rank's, of one over all ranks."""
         return Parts.of(backend, self)
 
-    def check_alike(self, about: str) -> None:
-        """Refuse on every rank what would have them wait for each other in different calls.
-
-        Raises
-        ------
-        ValueError
-            A rank says something else than rank 0.
-        """
-        first, *others = self.exchange(about)
-        for rank, other in enumerate(others, 1):
-            if other != first:
-                raise ValueError(f"rank 0 has {first}, and rank {rank} has {other}; give all ranks the same")
-
     def sum(self, numbers: Sequence[float]) -> list[float]:
         """Each of the numbers summed over the ranks, in their order: the same bits on every rank."""
         return self.together(numbers, ())

@@ -20,6 +20,7 @@ from zlib import crc32
 import numpy as np
 from mpi4py import MPI
 
+from gpuprop.arguments import check_alike
 from gpuprop.backends import backend_of
 from gpuprop.backends.cpu import threads
 from gpuprop.distributed import endings
@@ -69,8 +70,8 @@ class MPICommunicator(Communicator):
         self.messages, self._made = first.messages, first._made
         self._host, self._device = Buffers(self, np), None
         self.node = f"{platform.node()} {_boot()}"
-        cpus = _cpus()
-        self.check_alike(f"transport={transport!r}")
+        cpus = threads.available_cpus()
+        check_alike(self, {"transport": transport})
         told = self.exchange((self.node, cpus))
         self._node_rank = [node for node, _ in told[: self.rank]].count(self.node)
         among = sum(node == self.node and not cpus.isdisjoint(theirs) for node, theirs in told)
@@ -243,8 +244,3 @@ def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-
-
-def _cpus() -> set[int]:
-    """The CPUs that this process may run on: disjoint from those of others where the launcher binds ranks."""
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

@@ -63,7 +63,7 @@ class Sharded:
             )
         if not isinstance(comm, Communicator):
             raise TypeError(
-                f"comm is a {type(comm).__name__}; it must be what "
+                f"comm is of type {type(comm).__name__}; it must be what "
                 "gpuprop.distributed.communicator(MPI.COMM_WORLD) gives"
             )
         self.optimizer, self.comm, self.average = optimizer, comm, flag("average", average)

@@ -18,7 +18,7 @@ import numpy as np
 
 from gpuprop.backends import Backend, DeviceUnavailableError, select_backend
 from gpuprop.backends.checks import COMPUTE_DTYPE
-from gpuprop.backends.cpu.threads import get_num_threads
+from gpuprop.backends.cpu.threads import available_cpus, get_num_threads
 from gpuprop.backends.gpu.cuda import cuda_version
 from gpuprop.measure import bandwidth
 from gpuprop.optimizers import SGD, AdaGrad, AdamW, Optimizer, RMSProp
@@ -169,7 +169,7 @@ def check(say: Tell, tell: Tell, *, quick: bool = False) -> dict[str, Any]:
         "gpuprop": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": len(available_cpus()),
         "threads": get_num_threads(),
         "versions": _versions(),
         "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(_VARIABLES)},

@@ -76,7 +76,9 @@ def test_finite_differences_are_refused():
 def test_a_communicator_of_another_kind_is_refused():
     for messages in run(programs.wrong_communicators, 2):
         made, alone, shared, misplaced = messages
-        assert made.startswith("comm is a Intracomm; it must be what gpuprop.distributed.communicator(MPI.")
+        assert made.startswith(
+            "comm is of type Intracomm; it must be what gpuprop.distributed.communicator(MPI."
+        )
         assert "state is of one process and comm of 2 ranks; pass the comm that" in alone
         assert "state is of 2 ranks and comm of one process; pass the comm that" in shared
         assert "options has comm; pass such arguments beside options" in misplaced

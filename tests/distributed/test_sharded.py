@@ -67,7 +67,7 @@ def test_what_cannot_be_stepped_is_refused_before_anything_is_written():
         texts = iter(said)
         for text in (
             "TypeError: optimizer is a Fused; it must be one that steps by a gradient in an array",
-            "TypeError: comm is a Intracomm; it must be what gpuprop.distributed.communicator(",
+            "TypeError: comm is of type Intracomm; it must be what gpuprop.distributed.communicator(",
             "TypeError: average is 1; it must be True or False",
             "ValueError: x has shape (3, 2) and strides (32, 16), with gaps in memory",
             "ValueError: an option has shape (3, 4) and x has (5,); they must be the same",

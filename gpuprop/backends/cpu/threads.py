@@ -48,7 +48,7 @@ def get_num_threads() -> int:
     ValueError
         ``GPUPROP_NUM_THREADS`` is not a whole number of at least 1.
     """
-    return _chosen or _number_in_environment() or max(1, available_cpus() // _among)
+    return _chosen or _number_in_environment() or max(1, len(available_cpus()) // _among)
 
 
 def share_cpus(among: int) -> None:
@@ -65,8 +65,6 @@ def _number_in_environment() -> int | None:
     return int(text) if text else None
 
 
-def available_cpus() -> int:
-    """The CPUs in this process's affinity mask."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def available_cpus() -> set[int]:
+    """Those that this process may run on: others than its neighbours where a launcher binds ranks."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
