@@ -66,14 +66,15 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
     option(
         "--transport",
         choices=("auto", "mpi", "nccl"),
-        default="auto",
-        help="how arrays on GPUs go between ranks (default: auto)",
+        help="how arrays on GPUs go between ranks (with --mpi; default: auto)",
     )
     option("--rho", type=float, default=0.9, metavar="X")
     option("--epsilon", type=float, default=1e-6, metavar="X")
     parser.add_plot("the path")
     option("--json", type=writable_file, metavar="FILE", help="write the trajectory and the speed")
     options = parser.parse_args(arguments)
+    if options.transport and not options.mpi:
+        parser.error("--transport is of several ranks; give --mpi, too")
     try:
         optimizer = gpuprop.RMSProp(options.learning_rate, options.rho, options.epsilon)
     except ValueError as error:
@@ -162,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     options, optimizer = parse_arguments(arguments)
     comm = None
     try:
-        comm = joined(options.transport) if options.mpi else None
+        comm = joined(options.transport or "auto") if options.mpi else None
         backend = choose_backend(options.device, not options.no_fallback, tells=is_first(comm))
         if comm:
             use_own_device(comm, backend)

@@ -27,6 +27,9 @@ class Communicator(ABC):
     rank: int
     size: int
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.size} ranks>"  # alike on all, as what is told of it
+
     @abstractmethod
     def gather(self, numbers: Any) -> Any:
         """The few float64 `numbers` of every rank: of shape ``(size, len(numbers))``, on every rank.

@@ -177,8 +177,8 @@ class MPICommunicator(Communicator):
             if waited > self._timeout:
                 endings.end_the_job(
                     f"rank {self.rank} has waited {self._timeout:g} s for another rank, in "
-                    f"{endings.place()}; that has ended, hangs, is stopped or computes for longer; the job "
-                    "ends (communicator takes another timeout)",
+                    f"{endings.place()}; that has ended, hangs, is stopped, computes for longer or makes no "
+                    "such call; the job ends (communicator takes another timeout)",
                     MPI.COMM_WORLD.Abort,
                 )
             if waited > SLOWEST * nbytes:

@@ -9,7 +9,7 @@ from gpuprop.arguments import check_alike, flag, ranks
 from gpuprop.backends import Backend, backend_of
 from gpuprop.checkpoint import load_state
 from gpuprop.distributed.communicator import Communicator
-from gpuprop.distributed.vectors import axes_of, checksum, vector_like, vector_of_x, with_arrays
+from gpuprop.distributed.vectors import axes_of, checksum, layout_mark, vector_like, vector_of_x, with_arrays
 from gpuprop.optimizers import Optimizer, State
 
 
@@ -174,8 +174,8 @@ class Sharded:
         OSError, TypeError, ValueError, RuntimeError
             As for `State.save`.
         """
-        _, whole = vector_of_x(state.backend, x)
-        state.save(path, x=whole[self.comm.cut(whole.size)])
+        x, whole = vector_of_x(state.backend, x)
+        state.save(path, x=whole[self.comm.cut(whole.size)], layout=layout_mark(x))
 
     def load(self, path: str | PathLike[str], x: Any) -> State:
         """Read what `save` wrote, with any number of ranks, or what one process wrote of a vector.
@@ -202,11 +202,14 @@ class Sharded:
         with backend.on_device_of(part):
             state: State = load_state(path, backend=backend, comm=self.comm)
             saved, wrong = state.extras.pop("x", None), ""
+            layout = state.extras.pop("layout", None)
             if saved is None:
                 wrong = "has no x"
             elif saved.shape != part.shape or saved.dtype != part.dtype:
                 given, has = f"{part.shape} of {part.dtype}", f"{saved.shape} of {saved.dtype}"
                 wrong = f"has {has} as the part of x of rank {self.comm.rank}, and the x given has {given}"
+            elif layout is not None and layout != layout_mark(x):
+                wrong = f"has an x of another shape than {x.shape}, or of another order in memory"
             if found := [each for each in self.comm.exchange(wrong) if each]:
                 raise ValueError(f"{str(path)!r} {found[0]}; give an array like the one that was saved")
             part[...] = backend.asarray(saved)

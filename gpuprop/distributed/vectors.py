@@ -7,6 +7,8 @@ from dataclasses import fields
 from typing import Any
 from zlib import crc32
 
+import numpy as np
+
 from gpuprop.arguments import is_array
 from gpuprop.backends import Backend
 from gpuprop.backends.checks import check_array, check_like
@@ -18,6 +20,11 @@ def axes_of(x: Any) -> tuple[int, ...]:
     if x.flags.c_contiguous:
         return tuple(range(x.ndim))
     return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+
+
+def layout_mark(x: Any) -> np.ndarray:
+    """A number of the shape and the order of axes, which a vector tells no more."""
+    return np.array(crc32(repr((x.shape, axes_of(x))).encode()))
 
 
 def vector_of_x(backend: Backend, x: Any) -> tuple[Any, Any]:

@@ -44,8 +44,8 @@ def _two_sides(bounds: Any, n: int) -> tuple[Any, Any]:
         or _may_be_two_sides(bounds)
     ):
         raise ValueError(
-            f"bounds is {bounds!r}; it must be scipy.optimize.Bounds(lower, upper), or a pair (lower, upper) "
-            f"for each of the {n} parameters, as [(lower, upper), ...]"
+            f"bounds is {bounds!r:.200}; it must be scipy.optimize.Bounds(lower, upper), or a pair (lower, "
+            f"upper) for each of the {n} parameters, as [(lower, upper), ...]"
         )
     lower = [-math.inf if side is None else side for side, _ in pairs]
     upper = [math.inf if side is None else side for _, side in pairs]

@@ -273,7 +273,8 @@ def loads(path):
     state = sharded.init(x)
     sharded.save(path, x, state)
     state.save(path.with_suffix(".alone"))
-    for file, other in ((path, np.ones(9)), (path, np.ones(8, "f4")), (path.with_suffix(".alone"), x)):
+    wrong = np.ones(9), np.ones(8, "f4"), np.ones((2, 4))
+    for file, other in (*((path, each) for each in wrong), (path.with_suffix(".alone"), x)):
         try:
             sharded.load(file, other)
         except ValueError as error:

@@ -149,10 +149,11 @@ def test_a_run_goes_on_with_another_number_of_ranks(tmp_path):
 
 
 def test_files_of_another_x_are_refused(tmp_path):
-    for (longer, narrower, without), x in run(programs.loads, 2, tmp_path / "state"):
+    for (longer, narrower, flat, without), x in run(programs.loads, 2, tmp_path / "state"):
         assert "has (4,) of float64 as the part of x of rank 0, and the x given has (5,) of float64" in longer
         assert (
             "has (4,) of float64 as the part of x of rank 0, and the x given has (4,) of float32" in narrower
         )
+        assert "has an x of another shape than (2, 4), or of another order in memory; give an array" in flat
         assert "has no x; give an array like the one that was saved" in without
         np.testing.assert_array_equal(x, np.ones(8))
