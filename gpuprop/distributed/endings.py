@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 LAST_WORDS = 0.1
 #: Where this package lies.
 PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+#: Where a rank is that is in no call of the user's any more.
+END = "the end of its program"
 
 
 def end_the_job(message: str, abort: Callable[[int], Any], status: int = 1) -> NoReturn:
@@ -40,6 +42,11 @@ def end_all_with_one(abort: Callable[[int], Any]) -> None:
     sys.excepthook = hook
 
 
+def is_by_mpi4py() -> bool:
+    """Whether ``python -m mpi4py``, or the older ``-m mpi4py.run``, has started this: both end the job."""
+    return "mpi4py.run" in sys.modules or "mpi4py.run" in sys.orig_argv
+
+
 def _end(status: int, abort: Callable[[int], Any]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # nobody may read it any more
@@ -63,5 +70,5 @@ def place() -> str:
     """In which call this rank is, and where in the user's program."""
     name, frame = call_of_user()
     if frame is None:
-        return "the end of its program"
+        return END
     return f"{name} ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"

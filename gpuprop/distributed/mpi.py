@@ -10,7 +10,6 @@ import math
 import os
 import pickle
 import platform
-import sys
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -58,16 +57,17 @@ class MPICommunicator(Communicator):
         self._made = self._calls_of_devices = 0
         if self.size > 1:
             endings.end_all_with_one(MPI.COMM_WORLD.Abort)
-        first = comm.Get_attr(DUPLICATE)
+        first: Any = comm.Get_attr(DUPLICATE)
         if first is None:
             self.messages, request = comm.Idup()
             self.finish(request)
             first = copy.copy(self)
+            first._first = first
             comm.Set_attr(DUPLICATE, first)
-            if self.size > 1 and "mpi4py.run" not in sys.modules:  # which ends the job itself
+            if self.size > 1 and not endings.is_by_mpi4py():
                 atexit.register(first._leave, os.getpid())
         first._made += 1
-        self.messages, self._made = first.messages, first._made
+        self.messages, self._made, self._first = first.messages, first._made, first
         self._host, self._device = Buffers(self, np), None
         self.node = f"{platform.node()} {_boot()}"
         cpus = threads.available_cpus()
@@ -149,8 +149,11 @@ class MPICommunicator(Communicator):
         own = f"{endings.place()}{about}{devices}".encode()[:NAMED].ljust(NAMED)
         named = np.empty((self.size, NAMED), np.uint8)
         self.finish(self.messages.Iallgather(np.frombuffer(own, np.uint8), named))
+        told = [each.tobytes().decode(errors="replace").strip() for each in named]
+        if any(each.startswith(endings.END) for each in told):
+            atexit.unregister(self._first._leave)  # as those that have ended make no call any more
         other = next(rank for rank, mark in enumerate(marks) if mark != marks[0])
-        one, another = (named[rank].tobytes().decode(errors="replace").strip() for rank in (0, other))
+        one, another = told[0], told[other]
         raise RuntimeError(
             f"rank 0 is in {one}, and rank {other} in {another}; all ranks must make the same calls, in the "
             "same order, and none under `if comm.rank == 0`"

@@ -39,6 +39,12 @@ def test_a_rank_whose_program_ends_ends_the_job_with_a_word(how):
         assert_ended(job)
 
 
+def test_ranks_that_catch_what_they_are_told_of_it_end_too():
+    with Job(programs.ends, 3, "caught", plain=True) as job:
+        assert job.wait(SOME / 2) == 0
+        assert job.err.count("and rank 1 in the end of its program") == 2
+
+
 def test_as_it_does_by_mpi4py():
     with Job(programs.ends, 3, "exit") as job:
         assert job.wait(SOME / 2) == 3
