@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any
 
 from gpuprop import arguments as check
-from gpuprop.arguments import naming
 from gpuprop.backends import Backend
 from gpuprop.backends.checks import as_real
 from gpuprop.backends.norms import joint_factor
@@ -118,11 +117,13 @@ class Groups:
         Raises
         ------
         TypeError, ValueError
-            An array is missing, is one too many, or cannot take part.
+            An array is missing, is one too many, or cannot take part; or ranks have other orders of groups.
         """
         given, states = self._all_named(arrays), {}
+        if check.ranks(comm):  # ranks exchange for one group after the other
+            check.check_alike(comm, {"the order of groups": (*self._stepping,)})
         for name, optimizer in self._stepping.items():
-            with naming(name):
+            with check.naming(name):
                 states[name] = optimizer.init(given[name], backend=backend, comm=comm)
         return GroupsState(self, states)
 
@@ -136,7 +137,7 @@ class Groups:
         """
         given = self._all_named(arrays)
         for name, optimizer in self._stepping.items():
-            with naming(name):
+            with check.naming(name):
                 optimizer.compile(given[name], backend=backend)
 
     def step(
@@ -169,9 +170,7 @@ class Groups:
         other not: each belongs to its own state.
         """
         if not isinstance(state, GroupsState) or state.keys() != self.optimizers.keys():
-            raise TypeError(
-                f"state is a {type(state).__name__}; it must be one that init of these groups gave"
-            )
+            raise TypeError(f"state is a {type(state).__name__}; it must be what init of these groups gave")
         gradients = self._named("gradients", gradients)
         given = {name: gradients[name] for name in self.optimizers if gradients.get(name) is not None}
         places = self._named("at", at or {})
@@ -182,7 +181,7 @@ class Groups:
             if name not in parameters:
                 raise ValueError(f"gradients has {name!r} and arrays has not; give both")
             rows = None
-            with naming(name):
+            with check.naming(name):
                 one: Any = optimizer._arrays_of(optimizer.rule, (parameters[name],), gradient, state[name])
                 if places.get(name) is not None:
                     one, rows = part_of(backend, optimizer.rule, one, places[name])
@@ -193,7 +192,7 @@ class Groups:
         scales = self._scales(taken, state, captures)
         ready: list[Callable[[], None]] = []
         for name, (_, rule, one, rows) in taken.items():
-            with naming(name):
+            with check.naming(name):
                 scale = scales.get(name)
                 ready.append(self._stepping[name]._ready(rule, one, state[name], rows, scale, captures))
         for update in ready:

@@ -46,6 +46,7 @@ def pairs(rates):
         (RuleOptimizer(own, r=1), RuleOptimizer(own, r=1, clip_norm=2.0)),
         (RuleOptimizer(own, r=1), RuleOptimizer(rule("x = x - 2 * r * g"), r=1)),
         (Groups(a=SGD(0.1), clip_norm=1.0), Groups(a=SGD(0.1), clip_norm=2.0)),
+        (Groups(a=SGD("auto"), b=SGD("auto")), Groups(b=SGD("auto"), a=SGD("auto"))),
     ]
 
 
@@ -58,7 +59,8 @@ def compared():
     for optimizer in (*(pair[comm.rank > 0] for pair in given), SGD()):
         last = np.float32(x) if comm.rank and len(said) == len(given) else x
         try:
-            optimizer.init({"a": x} if isinstance(optimizer, Groups) else last, comm=comm)
+            groups = getattr(optimizer, "optimizers", None)
+            optimizer.init(dict.fromkeys(groups, x) if groups else last, comm=comm)
             said.append(None)
         except ValueError as error:
             said.append(str(error))

@@ -103,6 +103,7 @@ def test_an_optimizer_that_is_another_on_one_rank_is_refused_on_all():
             "clip_norm is 2.0 on rank 1 and not given on rank 0",
             "optimizer is Rule(name='own', reads=('g',), writes=('x',), scalars=('r',), body='x = x - 2 * r",
             "a: clip_norm is 2.0 on rank 1 and 1.0 on rank 0",
+            "the order of groups is ('b', 'a') on rank 1 and ('a', 'b') on rank 0",
             "dtype of x is 'float32' on rank 1 and 'float64' on rank 0; give all ranks the same",
         ),
         strict=True,
