@@ -54,7 +54,7 @@ class MPICommunicator(Communicator):
         self._tests = TESTS_OF_MANY
         self._own, self._all = np.zeros(1 + ROOM), np.empty((self.size, 1 + ROOM))
         self._marks = self._all[:, 0]
-        self._made = self._calls_of_devices = 0
+        self._made = self._calls_by_nccl = 0
         if self.size > 1:
             endings.end_all_with_one(MPI.COMM_WORLD.Abort)
         first: Any = comm.Get_attr(DUPLICATE)
@@ -125,7 +125,7 @@ class MPICommunicator(Communicator):
         if not self.messages:
             raise RuntimeError("the MPI communicator has been freed; free it after the ranks' last call")
         name, n = endings.call_of_user()[0], len(numbers)
-        mark = f"{name} {n}{about} {self._made} {self._calls_of_devices}"
+        mark = f"{name} {n}{about} {self._made} {self._calls_by_nccl}"
         self._own[0], self._own[1 : n + 1] = crc32(mark.encode()), numbers
         self.finish(self.messages.Iallgather(self._own, self._all))
         marks = self._marks.tolist()
@@ -145,8 +145,8 @@ class MPICommunicator(Communicator):
 
     def _refuse(self, marks: list[float], about: str) -> NoReturn:
         """Say who is where."""
-        devices = f", after {self._calls_of_devices} calls on GPUs" if self._calls_of_devices else ""
-        own = f"{endings.place()}{about}{devices}".encode()[:NAMED].ljust(NAMED)
+        by_nccl = f", after {self._calls_by_nccl} calls by NCCL" if self._calls_by_nccl else ""
+        own = f"{endings.place()}{about}{by_nccl}".encode()[:NAMED].ljust(NAMED)
         named = np.empty((self.size, NAMED), np.uint8)
         self.finish(self.messages.Iallgather(np.frombuffer(own, np.uint8), named))
         told = [each.tobytes().decode(errors="replace").strip() for each in named]
@@ -194,7 +194,7 @@ class MPICommunicator(Communicator):
             return self._host
         if self._device is None:
             self._device = self._way_of_devices(array)
-        self._calls_of_devices += 1
+        self._calls_by_nccl += not isinstance(self._device, (Buffers, Staged))  # in whose calls ranks meet
         return self._device
 
     def _way_of_devices(self, array: Any) -> Any:

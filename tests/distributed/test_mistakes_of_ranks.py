@@ -25,9 +25,10 @@ def test_ranks_in_different_calls_are_all_told_which(ranks, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.parametrize("transport", ["mpi", "nccl"])
 def test_calls_on_gpus_are_counted_and_not_waited_for(transport):
-    for told in run(programs.on_gpus, 2, transport, gpu=True):
+    for told, after in run(programs.on_gpus, 2, transport, gpu=True):
         assert "rank 0 is in barrier (programs_of_mistakes.py, line " in told
-        assert "calls on GPUs" in told
+        assert ("calls by NCCL" in told) is (transport == "nccl")
+        assert after == (None if transport == "nccl" else [2.0])
 
 
 @pytest.mark.parametrize("how", ["exit", "return"])
