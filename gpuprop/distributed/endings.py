@@ -15,8 +15,11 @@ from typing import Any, NoReturn
 LAST_WORDS = 0.1
 #: Where this package lies.
 PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
-#: Where a rank is that is in no call of the user's any more.
-END = "the end of its program"
+#: What is said of two ranks, each by its number and its place.
+REFUSAL = (
+    "rank {} is in {}, and rank {} in {}; all ranks must make the same calls, in the same order, and none "
+    "under `if comm.rank == 0`"
+)
 
 
 def end_the_job(message: str, abort: Callable[[int], Any], status: int = 1) -> NoReturn:
@@ -69,6 +72,8 @@ def call_of_user() -> tuple[str, FrameType | None]:
 def place() -> str:
     """In which call this rank is, and where in the user's program."""
     name, frame = call_of_user()
-    if frame is None:
-        return END
-    return f"{name} ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
+    return (
+        "no call of a program"
+        if frame is None
+        else f"{name} ({Path(frame.f_code.co_filename).name}, line {frame.f_lineno})"
+    )

@@ -9,9 +9,8 @@ import functools
 import math
 import os
 import pickle
-import platform
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 from zlib import crc32
@@ -36,6 +35,8 @@ NAP, SLOWEST = 5e-5, 1e-8
 NAME = functools.cache(str)
 #: How many numbers go beside the mark of a call, and the bytes in which a call is named where marks differ.
 ROOM, NAMED = 7, 200
+#: The mark of a rank whose program ends, which no call has.
+LEAVING = -1.0
 #: How many elements MPI can count: before version 4.0 by 32 bits.
 COUNTED = 2**31 - 1 if MPI.Get_version() < (4, 0) else 2**63 - 1
 
@@ -55,6 +56,8 @@ class MPICommunicator(Communicator):
         self._own, self._all = np.zeros(1 + ROOM), np.empty((self.size, 1 + ROOM))
         self._marks = self._all[:, 0]
         self._made = self._calls_by_nccl = 0
+        self._first: Any = self  # of those that share their messages
+        self._unfinished: Any = None
         if self.size > 1:
             endings.end_all_with_one(MPI.COMM_WORLD.Abort)
         first: Any = comm.Get_attr(DUPLICATE)
@@ -69,7 +72,7 @@ class MPICommunicator(Communicator):
         first._made += 1
         self.messages, self._made, self._first = first.messages, first._made, first
         self._host, self._device = Buffers(self, np), None
-        self.node = f"{platform.node()} {_boot()}"
+        self.node = threads.machine()
         cpus = threads.available_cpus()
         check_alike(self, {"transport": transport})
         told = self.exchange((self.node, cpus))
@@ -146,25 +149,29 @@ class MPICommunicator(Communicator):
     def _refuse(self, marks: list[float], about: str) -> NoReturn:
         """Say who is where."""
         by_nccl = f", after {self._calls_by_nccl} calls by NCCL" if self._calls_by_nccl else ""
-        own = f"{endings.place()}{about}{by_nccl}".encode()[:NAMED].ljust(NAMED)
+        place = f"{endings.place()}{about}{by_nccl}"
+        if LEAVING in marks:  # such a rank says no more, nor is it waited for at the end
+            atexit.unregister(self._first._leave)
+            other = marks.index(LEAVING)
+            raise RuntimeError(endings.REFUSAL.format(self.rank, place, other, "the end of its program"))
+        own = place.encode()[:NAMED].ljust(NAMED)
         named = np.empty((self.size, NAMED), np.uint8)
         self.finish(self.messages.Iallgather(np.frombuffer(own, np.uint8), named))
-        told = [each.tobytes().decode(errors="replace").strip() for each in named]
-        if any(each.startswith(endings.END) for each in told):
-            atexit.unregister(self._first._leave)  # as those that have ended make no call any more
         other = next(rank for rank, mark in enumerate(marks) if mark != marks[0])
-        one, another = told[0], told[other]
-        raise RuntimeError(
-            f"rank 0 is in {one}, and rank {other} in {another}; all ranks must make the same calls, in the "
-            "same order, and none under `if comm.rank == 0`"
-        )
+        one, another = (named[rank].tobytes().decode(errors="replace").strip() for rank in (0, other))
+        raise RuntimeError(endings.REFUSAL.format(0, one, other, another))
 
     def _leave(self, process: int) -> None:
         """The last call of all: a rank whose program ends is known to those that are in another."""
         if os.getpid() == process and not MPI.Is_finalized():
             self._timeout = math.inf  # as MPI itself waits at the end
-            with suppress(RuntimeError):  # which the others raise
-                self.meet("")
+            if self._unfinished:  # a call that something has interrupted
+                of, request = self._unfinished
+                self.finish(request)
+                if LEAVING in of._marks:
+                    return
+            self._own[0] = LEAVING
+            self.finish(self.messages.Iallgather(self._own, self._all))  # those in another call raise
 
     def finish(self, request: Any, nbytes: int = 0) -> None:
         """Wait, and end the job if another rank does not come: a collective call cannot be taken back.
@@ -172,9 +179,11 @@ class MPICommunicator(Communicator):
         A large message moves on in tests only, a small piece in each: so many bytes are worth many.
         """
         tests, begin = TESTS if nbytes else self._tests, time.monotonic()
+        self._first._unfinished = self, request
         while True:
             for _ in range(tests):
                 if request.Test():
+                    self._first._unfinished = None
                     return
             waited = time.monotonic() - begin
             if waited > self._timeout:
@@ -239,11 +248,3 @@ def reads_gpus() -> bool:
         return bool(ctypes.CDLL(path).MPIX_Query_cuda_support())
     except (OSError, StopIteration, AttributeError):
         return False
-
-
-def _boot() -> str:
-    """What tells machines of one name apart, on Linux."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""

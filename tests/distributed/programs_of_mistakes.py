@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 
@@ -124,6 +125,16 @@ def ends_well():
     assert of_half.sum([1.0])[0] + again.sum([0.0])[0] == half.size
     half.Free()
     time.sleep(comm.rank)  # longer than the time-out
+
+
+def ends_within_a_call():
+    """A scheduler's signal comes to all ranks, of which one is in a call, and another not yet."""
+    comm = communicator(MPI.COMM_WORLD, timeout=60)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    tell(f"at work {comm.rank}")
+    while comm.rank == 1:
+        time.sleep(0.01)
+    comm.sum([1.0])
 
 
 def finalized_by_hand():

@@ -1,5 +1,9 @@
 """Ranks that make different calls are told so, all of them alike; and a rank that ends is missed at once."""
 
+import os
+import signal
+import time
+
 import programs_of_mistakes as programs
 import pytest
 from launch import Job, run
@@ -54,6 +58,17 @@ def test_as_it_does_by_mpi4py():
 
 def test_ranks_may_end_one_after_the_other():
     run(programs.ends_well, 4, plain=True)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_may_end_where_a_signal_meets_them(ranks):
+    with Job(programs.ends_within_a_call, ranks, plain=True) as job:
+        for rank in range(ranks):
+            job.told(f"at work {rank}")
+        time.sleep(0.2)
+        for rank in range(ranks):
+            os.kill(job.pid(rank), signal.SIGTERM)
+        assert job.wait(SOME / 2) == 0, job.report()
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
+from contextlib import suppress
 from functools import cache
 from operator import index
+from pathlib import Path
 
 _VARIABLE = "GPUPROP_NUM_THREADS"
 _chosen: int | None = None
@@ -68,3 +71,11 @@ def _number_in_environment() -> int | None:
 def available_cpus() -> set[int]:
     """Those that this process may run on: others than its neighbours where a launcher binds ranks."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def machine() -> str:
+    """What tells this one from others, on Linux those of its name, too."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    with suppress(OSError):
+        return f"{platform.node()} {boot.read_text().strip()}"
+    return platform.node()
