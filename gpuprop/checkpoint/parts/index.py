@@ -77,7 +77,8 @@ def write(path: str, generation: str, marks: list[str], whole: Mapping[str, Any]
 def remove_parts(path: str) -> None:
     """Delete the parts beside `path` that no index in the folder names: of former saves, and of killed ones.
 
-    An index that was renamed keeps its own. Where the folder, or an index, cannot be read, all stay.
+    An index that was renamed keeps its own. Where reading the folder, or an index, fails, all stay; a file
+    that this user may not read is taken for no index.
     """
     folder, name = os.path.split(path)
     with suppress(OSError):
