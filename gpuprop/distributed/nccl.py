@@ -80,8 +80,8 @@ class Watch:
         if waiting is not None and self._looks * self._pause >= self._timeout:
             endings.end_the_job(
                 f"rank {self._rank} has waited {self._timeout:g} s for another rank in {waiting.name} by "
-                "NCCL: it has ended, hangs, is stopped or computes for longer; the job ends (communicator "
-                "takes another timeout)",
+                "NCCL: it has ended, hangs, is stopped, computes for longer or makes no such call; the job "
+                "ends (communicator takes another timeout)",
                 self._abort,
             )
 
@@ -92,9 +92,9 @@ class Watch:
             if call.end.done:
                 break
             first = call
-        if first is None:
-            return self._within
-        return first if first.begin.done else None  # or the device still computes what comes before
+        first = first or self._within
+        # Otherwise the device still computes what comes before.
+        return first if first is None or first.begin is None or first.begin.done else None
 
 
 def _keep_looking(watched: weakref.ref[Watch], pause: float, device: Any) -> None:
