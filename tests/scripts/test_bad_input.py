@@ -25,6 +25,7 @@ FILES = [
     [
         *((script, *case) for script in ALL for case in FILES),
         (run_quadratic, ["--device", "tpu"], "invalid choice: 'tpu'"),
+        (run_quadratic, ["--transport", "mpi"], "--transport is of several ranks; give --mpi, too"),
         (run_quadratic, ["--size", "0"], "'0' is not a whole number of at least 1"),
         (run_quadratic, ["--size", "1.5"], "'1.5' is not a whole number"),
         (run_quadratic, ["--size", "1e400"], "'1e400' is not a whole number"),
