@@ -145,7 +145,7 @@ def test_refuses_what_does_not_fit(backend):
         (lambda: groups.step(arrays, copies, state, at={"z": 0}), "at has 'z'"),
         (
             lambda: groups.step(arrays, copies, SGD().init(memory)),
-            "state is a State; it must be one that init",
+            "state is a State; it must be what init of these groups",
         ),
         (
             lambda: groups.step(arrays, {**copies, "a": memory[3:]}, state),
