@@ -232,3 +232,25 @@ for _ in range(10):
     assert os.waitpid(child, 0)[1] == 0
 """
     assert python(code) == ""
+
+
+def test_functions_are_good_until_the_last_object_of_python_has_gone():
+    code = """
+import gc, os, sys, numpy
+from gpuprop.backends.cpu.kernels.kernel import Array, Kernel, function_of
+
+class Last:
+    function = function_of(Kernel("put", (("x", Array("float64")),), ("x[0] = 7.0",), apart=1))
+    x, collect, write = numpy.zeros(3), gc.collect, os.write
+
+    def __del__(self):
+        others = [bytearray(b"?" * 31) for _ in range(10_000)]  # in memory that has become free
+        self.collect()  # which goes into functions
+        result = self.function(self.x)
+        self.write(1, f"{self.function.__name__} {result} {self.x[0]}".encode())
+
+sys.last = Last()  # which goes after all other modules
+del Array, Kernel, function_of
+"""
+    for _ in range(2):  # the second has no compiler, which would keep modules alive
+        assert python(code) == "put True 7.0"

@@ -19,9 +19,8 @@ lock = RLock()
 compiled_here: list[str] = []
 #: The most threads of a team.
 MOST_THREADS = 1024
-#: Memory of the team, see `team.py`, for ever: threads may be asleep in it when the process ends.
-team = np.zeros(16 * (11 + MOST_THREADS), np.int64)
-ctypes.pythonapi.Py_IncRef(ctypes.py_object(team))
+#: Memory of the team, see `team.py`.
+team = loader.kept_for_ever(np.zeros(16 * (11 + MOST_THREADS), np.int64))
 
 _HEADER = object.__basicsize__ // 8
 #: In words of an object: its type, and of an array its data, number of axes (32 bits), shape, strides, dtype
@@ -227,13 +226,11 @@ class _Method(ctypes.Structure):
 
 
 _FASTCALL = 0x80
-_methods: list[_Method] = []  # for ever, as functions point to them
 
 
 def _callable(kernel: Kernel, entry: int, about: np.ndarray) -> Callable[..., Any]:
     """A function of Python's own kind, which is called in a tenth of a microsecond."""
-    method = _Method(kernel.name.encode(), entry, _FASTCALL, None)
-    _methods.append(method)
+    method = loader.kept_for_ever(_Method(kernel.name.encode(), entry, _FASTCALL, None))
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.py_object)
     return make(ctypes.addressof(method), about, None)

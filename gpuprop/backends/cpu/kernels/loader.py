@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import ctypes
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class Code(NamedTuple):
@@ -12,7 +15,13 @@ class Code(NamedTuple):
     object_file: bytes
 
 
-_engines: list[Any] = []  # the code is in memory as long as its engine
+def kept_for_ever(value: T) -> T:
+    """What is there beyond the end of Python, at which modules lose all they have.
+
+    Functions that are collected later point to it, and threads may be asleep in it.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+    return value
 
 
 def load(code: Code) -> int:
@@ -25,8 +34,7 @@ def load(code: Code) -> int:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine = kept_for_ever(llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code.object_file))
     engine.finalize_object()
-    _engines.append(engine)
     return engine.get_function_address(code.symbol)
