@@ -36,6 +36,8 @@ LAYOUTS = {
     "strided complex": lambda xp: xp.ones((200, 30), "complex128")[::2, ::3],
     "scalar": lambda xp: xp.ones(()),
 }
+#: In these each optimizer and each layout is there.
+FEW = covering(product(OPTIMIZERS, LAYOUTS), set)
 
 
 @pytest.fixture
@@ -66,9 +68,13 @@ def ready(optimizer, x):
     return partial(optimizer.step, x, given, state, **scalars)
 
 
-@pytest.mark.parametrize("pooled", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "layout", "pooled"),
+    [
+        pytest.param(*case, marks=[] if case[:2] in FEW and not case[2] else pytest.mark.slow)
+        for case in product(OPTIMIZERS, LAYOUTS, [False, True])
+    ],
+)
 def test_the_first_step_compiles_nothing(optimizer, layout, pooled, nothing_compiled, monkeypatch):
     if pooled:
         monkeypatch.setattr("gpuprop.backends.cpu.pool.team_is_there", lambda: False)
@@ -121,7 +127,7 @@ def test_groups(nothing_compiled):
 
 
 @pytest.mark.gpu
-@pytest.mark.few(("optimizer", "layout"), covering(product(OPTIMIZERS, LAYOUTS), set))
+@pytest.mark.few(("optimizer", "layout"), FEW)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_gpus_first_step_compiles_nothing(optimizer, layout, cupy, monkeypatch):
