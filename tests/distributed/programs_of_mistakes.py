@@ -119,12 +119,12 @@ def ends(how):
 
 def ends_well():
     """Ranks end one after the other, with communicators of some of them, one of which is freed."""
-    comm = communicator(MPI.COMM_WORLD, timeout=0.5)
+    comm = communicator(MPI.COMM_WORLD, timeout=2.0)
     half = MPI.COMM_WORLD.Split(comm.rank % 2)
-    of_half, again = communicator(half, timeout=0.5), communicator(MPI.COMM_WORLD.Split(0), timeout=0.5)
+    of_half, again = communicator(half, timeout=2.0), communicator(MPI.COMM_WORLD.Split(0), timeout=2.0)
     assert of_half.sum([1.0])[0] + again.sum([0.0])[0] == half.size
     half.Free()
-    time.sleep(comm.rank)  # longer than the time-out
+    time.sleep(2.5 * comm.rank)  # longer than the time-out
 
 
 def ends_within_a_call():
