@@ -159,7 +159,7 @@ class Sharded:
             self.comm.all_gather(whole)
 
     def save(self, path: str | PathLike[str], x: Any, state: State) -> None:
-        """Write x and the state: each rank its part of both, as `State.save` does.
+        """Write each rank's part of x and of the state, as `State.save` does, and a number of x's layout.
 
         Parameters
         ----------
